@@ -1,0 +1,3 @@
+//! Benchmarks beside the raw fdatasync floor of the same run.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Developer commands: demo, test, ci, bench, crash, docs.
+
+fn main() {}
