@@ -1,0 +1,199 @@
+//! What `test`, `ci` and the single commands run.
+//!
+//! Steps share profile and features where they can, so that little is compiled twice: clippy, docs
+//! and the feature matrix use check artefacts, tests and demos the dev profile, and only the crash
+//! loop and the benchmarks are built for release.
+
+use std::path::Path;
+
+use crate::steps::{Done, Step, cargo, execute};
+use crate::workspace::{self, Package, Workspace};
+use crate::{Result, demo, evidence, steps};
+
+/// The steps of `ci`, in order.
+pub(crate) const STEPS: [&str; 10] =
+    ["fmt", "tidy", "clippy", "test", "doctest", "features", "docs", "deny", "demos", "crash"];
+
+/// What `test` runs.
+const TESTS: [&str; 3] = ["tidy", "test", "doctest"];
+
+/// What `lint` runs.
+const LINTS: [&str; 3] = ["fmt", "tidy", "clippy"];
+
+/// Kills in the crash loop of `ci`; `crash` alone defaults to more.
+const CI_CRASH_CYCLES: u64 = 20;
+
+pub(crate) fn test() -> Result<()> {
+    run_steps(|name| TESTS.contains(&name), true)
+}
+
+pub(crate) fn lint() -> Result<()> {
+    run_steps(|name| LINTS.contains(&name), true)
+}
+
+pub(crate) fn ci(skip: &[String], keep_going: bool) -> Result<()> {
+    run_steps(|name| !skip.iter().any(|skipped| skipped == name), keep_going)
+}
+
+pub(crate) fn fmt() -> Result<()> {
+    execute(&mut cargo(["fmt", "--all"]))
+}
+
+pub(crate) fn docs(open: bool) -> Result<()> {
+    // No `--open` here: it cannot be told which of the packages to open.
+    build_docs()?;
+    let index = workspace::load()?.target.join("doc/resurge/index.html");
+    println!("{}", index.display());
+    if open { execute(std::process::Command::new(opener()).arg(index)) } else { Ok(()) }
+}
+
+pub(crate) fn bench(quick: bool) -> Result<()> {
+    let mut command = cargo(["run", "--release", "--package", "resurge-bench", "--"]);
+    execute(command.args(quick.then_some("--quick")))
+}
+
+pub(crate) fn crash(cycles: u64) -> Result<()> {
+    let mut command = cargo(["run", "--release", "--package", "resurge-crash", "--", "--cycles"]);
+    execute(command.arg(cycles.to_string()))
+}
+
+fn run_steps(wanted: impl Fn(&str) -> bool, keep_going: bool) -> Result<()> {
+    let workspace = workspace::load()?;
+    let evidence = evidence::prepare(&workspace.target)?;
+    let mut steps = all(&workspace, &evidence);
+    steps.retain(|step| wanted(step.name()));
+    let result = steps::run(steps, keep_going);
+    evidence::print(&evidence)?;
+    result
+}
+
+fn all<'a>(workspace: &'a Workspace, evidence: &'a Path) -> Vec<Step<'a>> {
+    vec![
+        Step::new("fmt", || ran(execute(&mut cargo(["fmt", "--all", "--check"])))),
+        Step::new("tidy", move || {
+            let mut command = cargo(["test", "--quiet", "--package", "xtask"]);
+            ran(execute(command.env(evidence::VARIABLE, evidence)))
+        }),
+        Step::new("clippy", || {
+            let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--"];
+            ran(execute(cargo(args).args(["-D", "warnings"])))
+        }),
+        Step::new("test", move || ran(tests(evidence))),
+        Step::new("doctest", move || {
+            let mut command = cargo(["test", "--workspace", "--all-features", "--doc", "--quiet"]);
+            ran(execute(command.env(evidence::VARIABLE, evidence)))
+        }),
+        Step::new("features", || ran(features(&workspace.packages))),
+        Step::new("docs", || ran(build_docs())),
+        Step::new("deny", deny),
+        Step::new("demos", || ran(demo::run_all(workspace))),
+        Step::new("crash", || ran(crash(CI_CRASH_CYCLES))),
+    ]
+}
+
+fn ran(result: Result<()>) -> Result<Done> {
+    result.map(|()| Done::Ran)
+}
+
+/// Unit and integration tests of everything but this package, whose tests are the step `tidy`.
+fn tests(evidence: &Path) -> Result<()> {
+    let whole = ["--workspace", "--exclude", "xtask", "--all-features"];
+    let mut command = if installed("nextest") {
+        cargo(["nextest", "run", "--no-fail-fast"])
+    } else {
+        cargo(["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"])
+    };
+    execute(command.args(whole).env(evidence::VARIABLE, evidence))
+}
+
+/// Each package that has features: none of them, each alone, all.
+fn features(packages: &[Package]) -> Result<()> {
+    for package in packages {
+        for selection in selections(package) {
+            let selection = selection.iter().map(String::as_str);
+            execute(&mut cargo(
+                ["check", "--quiet", "--package", &package.name].into_iter().chain(selection),
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn selections(package: &Package) -> Vec<Vec<String>> {
+    if package.features.is_empty() {
+        return Vec::new();
+    }
+    let none = || vec!["--no-default-features".to_owned()];
+    let mut selections = vec![none()];
+    for feature in &package.features {
+        let mut one = none();
+        one.extend(["--features".to_owned(), feature.clone()]);
+        selections.push(one);
+    }
+    selections.push(vec!["--all-features".to_owned()]);
+    selections
+}
+
+fn build_docs() -> Result<()> {
+    let mut command = cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
+    execute(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Licences, banned crates and sources. Takes minutes to install, so only CI insists on it.
+fn deny() -> Result<Done> {
+    if installed("deny") {
+        return ran(execute(&mut cargo(["deny", "check", "bans", "licenses", "sources"])));
+    }
+    missing("cargo-deny", std::env::var_os("CI").is_some_and(|value| value == "true"))
+}
+
+fn missing(tool: &str, required: bool) -> Result<Done> {
+    let advice = format!("{tool} is not installed (`cargo install --locked {tool}`)");
+    if required { Err(advice.into()) } else { Ok(Done::Skipped(advice)) }
+}
+
+/// Whether `cargo <subcommand>` exists.
+fn installed(subcommand: &str) -> bool {
+    cargo([subcommand, "--version"]).output().is_ok_and(|output| output.status.success())
+}
+
+fn opener() -> &'static str {
+    if cfg!(target_os = "macos") { "open" } else { "xdg-open" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_names_is_the_list_of_steps() {
+        let workspace = workspace::load().unwrap();
+        let names: Vec<_> = all(&workspace, Path::new("")).iter().map(Step::name).collect();
+        assert_eq!(names, STEPS);
+        assert!(TESTS.iter().chain(&LINTS).all(|name| STEPS.contains(name)));
+    }
+
+    #[test]
+    fn each_feature_is_checked_alone_and_with_the_others() {
+        let workspace = workspace::load().unwrap();
+        let facade = workspace.packages.iter().find(|p| p.name == "resurge").unwrap();
+        let selections = selections(facade);
+        assert_eq!(selections.len(), facade.features.len() + 2);
+        assert_eq!(selections[0], ["--no-default-features"]);
+        assert!(selections.contains(&vec![
+            "--no-default-features".to_owned(),
+            "--features".to_owned(),
+            "sled".to_owned()
+        ]));
+        assert_eq!(selections.last().unwrap(), &["--all-features"]);
+        let xtask = workspace.packages.iter().find(|p| p.name == "xtask").unwrap();
+        assert!(super::selections(xtask).is_empty());
+    }
+
+    #[test]
+    fn a_missing_tool_is_an_error_only_where_it_is_required() {
+        assert!(missing("cargo-deny", true).is_err());
+        assert!(matches!(missing("cargo-deny", false), Ok(Done::Skipped(_))));
+        assert!(!installed("no-such-subcommand"));
+    }
+}

@@ -1,0 +1,215 @@
+//! The command line: what can be asked for, and what it means.
+
+use crate::ci;
+
+/// A command and its options.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Demo { name: Option<String>, list: bool, update: bool },
+    Test,
+    Ci { skip: Vec<String>, keep_going: bool },
+    Bench { quick: bool },
+    Crash { cycles: u64 },
+    Docs { open: bool },
+    Fmt,
+    Lint,
+}
+
+/// A well-formed command line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    Help(&'static str),
+    Run(Command),
+}
+
+/// How many times `crash` kills when not told otherwise.
+const DEFAULT_CYCLES: u64 = 200;
+
+const HELP: &str = "\
+Developer commands of Resurge.
+
+Usage: cargo xtask <COMMAND> [OPTIONS]
+
+  demo [NAME] [--list] [--update]   run the demos (or one of them), each in child processes, and
+                                    compare what they print with examples/<name>/expected.txt;
+                                    --list only lists them, --update rewrites the expectation
+  test                              every test CI runs: unit and integration tests, doctests, tidy
+  ci [--skip STEP]... [--keep-going]
+                                    everything CI runs; stops at the first failure unless told not to
+                                    steps: fmt tidy clippy test doctest features docs deny demos crash
+  bench [--quick]                   measure, beside the raw fdatasync floor of the same run
+  crash [--cycles N]                kill -9 a writing program N times (default 200), verify each time
+  docs [--open]                     build the API documentation, warnings are errors
+  fmt                               format the workspace in place
+  lint                              what CI says about style: fmt --check, clippy, tidy
+
+Exit status: 0 done, 1 something failed, 2 the command line is wrong.";
+
+/// Reads the arguments after `cargo xtask`. The error says what is wrong, in one line.
+pub(crate) fn parse(args: &[String]) -> Result<Parsed, String> {
+    let mut args = args.iter().map(String::as_str);
+    let Some(command) = args.next() else { return Ok(Parsed::Help(HELP)) };
+    let rest: Vec<&str> = args.collect();
+    if matches!(command, "help" | "-h" | "--help") || rest.iter().any(|a| is_help(a)) {
+        return Ok(Parsed::Help(HELP));
+    }
+    let rest = rest.into_iter();
+    let command = match command {
+        "demo" => demo(rest)?,
+        "test" => none("test", rest, Command::Test)?,
+        "ci" => ci(rest)?,
+        "bench" => Command::Bench { quick: switch("bench", "--quick", rest)? },
+        "crash" => crash(rest)?,
+        "docs" => Command::Docs { open: switch("docs", "--open", rest)? },
+        "fmt" => none("fmt", rest, Command::Fmt)?,
+        "lint" => none("lint", rest, Command::Lint)?,
+        unknown => return Err(format!("no command `{unknown}`")),
+    };
+    Ok(Parsed::Run(command))
+}
+
+fn is_help(arg: &str) -> bool {
+    matches!(arg, "-h" | "--help")
+}
+
+fn none<'a>(
+    command: &str,
+    mut args: impl Iterator<Item = &'a str>,
+    parsed: Command,
+) -> Result<Command, String> {
+    match args.next() {
+        None => Ok(parsed),
+        Some(arg) => Err(format!("`{command}` takes no argument `{arg}`")),
+    }
+}
+
+fn switch<'a>(
+    command: &str,
+    name: &str,
+    args: impl Iterator<Item = &'a str>,
+) -> Result<bool, String> {
+    let mut on = false;
+    for arg in args {
+        if arg != name {
+            return Err(format!("`{command}` takes no argument `{arg}`, only `{name}`"));
+        }
+        on = true;
+    }
+    Ok(on)
+}
+
+fn demo<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let (mut name, mut list, mut update) = (None, false, false);
+    for arg in args {
+        match arg {
+            "--list" => list = true,
+            "--update" => update = true,
+            flag if flag.starts_with('-') => return Err(format!("`demo` has no option `{flag}`")),
+            given if name.is_none() => name = Some(given.to_owned()),
+            extra => return Err(format!("`demo` takes one name, `{extra}` is a second one")),
+        }
+    }
+    Ok(Command::Demo { name, list, update })
+}
+
+fn ci<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let (mut skip, mut keep_going) = (Vec::new(), false);
+    while let Some(arg) = args.next() {
+        match arg {
+            "--keep-going" => keep_going = true,
+            "--skip" => {
+                let step = args.next().ok_or("`--skip` needs the name of a step")?;
+                if !ci::STEPS.contains(&step) {
+                    return Err(format!("no step `{step}`; steps: {}", ci::STEPS.join(" ")));
+                }
+                skip.push(step.to_owned());
+            }
+            _ => return Err(format!("`ci` has no option `{arg}`")),
+        }
+    }
+    Ok(Command::Ci { skip, keep_going })
+}
+
+fn crash<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let mut cycles = DEFAULT_CYCLES;
+    while let Some(arg) = args.next() {
+        if arg != "--cycles" {
+            return Err(format!("`crash` has no option `{arg}`"));
+        }
+        let given = args.next().ok_or("`--cycles` needs a number")?;
+        cycles = match given.parse() {
+            Ok(n) if n > 0 => n,
+            _ => return Err(format!("`--cycles` needs a number above 0, not `{given}`")),
+        };
+    }
+    Ok(Command::Crash { cycles })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Parsed, String> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn command(line: &str) -> Command {
+        match parsed(line) {
+            Ok(Parsed::Run(command)) => command,
+            other => panic!("`{line}` gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_command_with_its_options() {
+        let demo = |name: Option<&str>, list, update| Command::Demo {
+            name: name.map(str::to_owned),
+            list,
+            update,
+        };
+        assert_eq!(command("demo"), demo(None, false, false));
+        assert_eq!(command("demo --list"), demo(None, true, false));
+        assert_eq!(command("demo scheduler --update"), demo(Some("scheduler"), false, true));
+        assert_eq!(command("test"), Command::Test);
+        assert_eq!(command("ci"), Command::Ci { skip: vec![], keep_going: false });
+        assert_eq!(
+            command("ci --skip test --keep-going --skip crash"),
+            Command::Ci { skip: vec!["test".into(), "crash".into()], keep_going: true }
+        );
+        assert_eq!(command("bench"), Command::Bench { quick: false });
+        assert_eq!(command("bench --quick"), Command::Bench { quick: true });
+        assert_eq!(command("crash"), Command::Crash { cycles: DEFAULT_CYCLES });
+        assert_eq!(command("crash --cycles 7"), Command::Crash { cycles: 7 });
+        assert_eq!(command("docs --open"), Command::Docs { open: true });
+        assert_eq!(command("fmt"), Command::Fmt);
+        assert_eq!(command("lint"), Command::Lint);
+    }
+
+    #[test]
+    fn help_is_found_everywhere_and_names_every_step() {
+        for line in ["", "help", "--help", "-h", "ci --help", "demo -h"] {
+            assert_eq!(parsed(line), Ok(Parsed::Help(HELP)), "`{line}`");
+        }
+        assert!(HELP.contains(&ci::STEPS.join(" ")));
+    }
+
+    #[test]
+    fn wrong_lines_say_what_is_wrong() {
+        for (line, expected) in [
+            ("dmeo", "no command `dmeo`"),
+            ("test -v", "`test` takes no argument `-v`"),
+            ("demo a b", "`demo` takes one name, `b` is a second one"),
+            ("demo --fast", "`demo` has no option `--fast`"),
+            ("crash --cycles", "`--cycles` needs a number"),
+            ("crash --cycles 0", "`--cycles` needs a number above 0, not `0`"),
+            ("crash --cycles many", "`--cycles` needs a number above 0, not `many`"),
+            ("crash now", "`crash` has no option `now`"),
+            ("ci --skip", "`--skip` needs the name of a step"),
+            ("ci --fast", "`ci` has no option `--fast`"),
+            ("bench --open", "`bench` takes no argument `--open`, only `--quick`"),
+        ] {
+            assert_eq!(parsed(line), Err(expected.to_owned()), "`{line}`");
+        }
+        assert!(parsed("ci --skip tests").is_err_and(|e| e.starts_with("no step `tests`")));
+    }
+}
