@@ -151,7 +151,10 @@ mod tests {
 
     #[test]
     fn a_failing_program_is_an_error_that_names_it() {
-        let error = execute(&mut cargo(["no-such-subcommand"])).unwrap_err();
-        assert!(error.to_string().starts_with("`cargo no-such-subcommand`"), "{error}");
+        assert!(execute(&mut Command::new("true")).is_ok());
+        let error = execute(Command::new("false").arg("-x")).unwrap_err();
+        assert!(error.to_string().starts_with("`false -x`: exit status"), "{error}");
+        let error = execute(&mut Command::new("no-such-program")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot start `no-such-program`"), "{error}");
     }
 }
