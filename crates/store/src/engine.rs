@@ -69,7 +69,8 @@ pub trait Engine: Debug + Send + Sync + 'static {
     /// What it is and promises.
     fn info(&self) -> StoreInfo;
 
-    /// Called once, after everything was synced and published. Nothing follows.
+    /// Called at most once, after everything was synced and published. Nothing follows. Never called
+    /// on a poisoned store, so that a clean end can be told from a failure.
     ///
     /// # Errors
     /// Reported by `close`; what was acknowledged is durable all the same.

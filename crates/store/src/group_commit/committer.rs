@@ -47,8 +47,10 @@ impl<E: Engine> Committer<E> {
         }
         // ORDER: all published before the engine closes. The last sync came with the queue's end.
         self.publisher.finish();
-        let closed = self.shared.engine.close().map(|()| self.last);
-        self.shared.finish_close(closed);
+        if self.shared.poison_cause().is_none() {
+            let closed = self.shared.engine.close().map(|()| self.last);
+            self.shared.finish_close(closed);
+        }
     }
 
     fn commit(&mut self, gathering: Gathering) {
