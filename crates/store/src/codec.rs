@@ -1,5 +1,7 @@
 //! Typed values to bytes and back: CBOR by default, JSON where people read it.
 
+use std::io::{Read, Write};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -85,6 +87,46 @@ impl Codec {
                 }
             }
             Self::Json => serde_json::from_slice(bytes).map_err(|e| bad(e.to_string())),
+        }
+    }
+
+    /// Serialises `value` piece by piece into `out`, for what may be larger than one stored value.
+    /// No size limit of its own: the writer refuses what is too much.
+    ///
+    /// # Errors
+    /// `Invalid` when the value or the writer refuses.
+    pub fn write_to<T: Serialize + ?Sized>(self, value: &T, out: impl Write) -> Result<()> {
+        let done = match self {
+            Self::Cbor => ciborium::into_writer(value, out).map_err(|e| e.to_string()),
+            Self::Json => serde_json::to_writer(out, value).map_err(|e| e.to_string()),
+        };
+        done.map_err(|e| {
+            let name = std::any::type_name::<T>();
+            StoreError::invalid(format!("a value of type {name} was not written: {e}"))
+        })
+    }
+
+    /// Deserialises what [`write_to`](Self::write_to) wrote, to the end of `from`. The reader decides
+    /// how much that may be; nesting is limited as in [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// `Corrupt` when it is no such value, or more than one.
+    pub fn read_from<T: DeserializeOwned>(self, mut from: impl Read) -> Result<T> {
+        let name = std::any::type_name::<T>();
+        let bad = |what: &str| {
+            StoreError::new(ErrorKind::Corrupt, format!("cannot decode a {name}: {what}"))
+        };
+        match self {
+            Self::Cbor => {
+                let value = ciborium::de::from_reader_with_recursion_limit(&mut from, MAX_DEPTH)
+                    .map_err(|e| bad(&e.to_string()))?;
+                match from.read(&mut [0]) {
+                    Ok(0) => Ok(value),
+                    Ok(_) => Err(bad("bytes left over")),
+                    Err(e) => Err(bad(&e.to_string())),
+                }
+            }
+            Self::Json => serde_json::from_reader(from).map_err(|e| bad(&e.to_string())),
         }
     }
 }
