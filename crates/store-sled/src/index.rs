@@ -46,7 +46,7 @@ pub struct IndexMeta {
 ///
 /// One thread changes it (`apply`, `begin`, `load`, `finish`); any thread reads it meanwhile. A
 /// read sees each key whole, but may see some keys before and some after a change that is being
-/// applied: the overlay hides that.
+/// applied: the [`Overlay`](crate::Overlay) hides that.
 ///
 /// After an error of any kind but `Misuse` it is not used again: the store closes, and the next
 /// open decides.

@@ -1,8 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod drain;
 mod index;
+mod overlay;
 
+pub use drain::Drainer;
 pub use index::{
     Change, Digest, Index, IndexError, IndexErrorKind, IndexFactory, IndexMeta, IndexResult,
     OpenedIndex,
 };
+pub use overlay::{OnIndexFailure, Overlay, OverlayOptions, OverlayStatus};

@@ -1,5 +1,6 @@
 //! Why an index failed, by what follows from it.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -47,6 +48,16 @@ impl IndexError {
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
         Self { kind, message: message.into().into(), source: Some(Arc::new(source)) }
+    }
+
+    /// The code behind an index panicked in `call`.
+    pub fn panicked(call: &str, payload: &(dyn Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Self::new(IndexErrorKind::Panicked, format!("panic in {call}: {text}"))
     }
 
     /// What kind of failure it was.
