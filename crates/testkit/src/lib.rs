@@ -1,1 +1,11 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod conformance;
+mod evidence;
+mod fault;
+pub mod sim;
+
+pub use evidence::evidence;
+pub use fault::{Call, Fault, FaultStore};
+pub use sim::{SimStore, enumerate};
