@@ -12,9 +12,11 @@ use resurge_store::{CommitSeq, Key, KeyRange, Page, ScanOptions};
 
 mod digest;
 mod error;
+mod sled_index;
 
 pub use digest::Digest;
 pub use error::{IndexError, IndexErrorKind};
+pub use sled_index::{SledIndex, SledIndexFactory, SledIndexOptions};
 
 /// What every call of an [`Index`] returns.
 pub type IndexResult<T> = Result<T, IndexError>;

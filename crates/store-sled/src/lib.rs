@@ -7,6 +7,6 @@ mod overlay;
 pub use drain::Drainer;
 pub use index::{
     Change, Digest, Index, IndexError, IndexErrorKind, IndexFactory, IndexMeta, IndexResult,
-    OpenedIndex,
+    OpenedIndex, SledIndex, SledIndexFactory, SledIndexOptions,
 };
 pub use overlay::{OnIndexFailure, Overlay, OverlayOptions, OverlayStatus};

@@ -1,0 +1,1 @@
+//! The sled index against a map, and against its own files.
