@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Result with [`LogError`].
-pub type Result<T> = std::result::Result<T, LogError>;
+pub type Result<T, E = LogError> = std::result::Result<T, E>;
 
 /// Why a log operation did not happen, or why its outcome is unknown.
 ///
@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, LogError>;
 #[non_exhaustive]
 pub enum LogError {
     /// Data that was acknowledged, or may have been, is damaged or missing. Nothing was changed
-    /// on disk. [`LogOptions::salvage`](crate::LogOptions::salvage) keeps the valid prefix.
+    /// on disk, but that leftover temporary files are gone. [`LogOptions::salvage`](crate::LogOptions::salvage) keeps the valid prefix.
     #[error("log damaged at {}, offset {offset}, sequence {seq}: {what}", segment.display())]
     Corrupt {
         /// The segment file that is damaged or missing.

@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod commit;
 mod error;
 mod frame;
+mod gather;
+mod group;
 mod log;
 mod open;
 mod options;
@@ -14,8 +17,10 @@ mod scan;
 mod segment;
 mod vfs;
 
+pub use commit::CommitLog;
 pub use error::{LogError, Result};
 pub use frame::{Frame, MAX_ENTRY, MAX_FRAME};
+pub use group::{Append, Close};
 pub use log::Log;
 pub use open::{OpenedLog, Salvaged, TailCut};
 pub use options::{LogOptions, Preparation, Scan};

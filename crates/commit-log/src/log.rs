@@ -75,6 +75,8 @@ pub struct Log {
     chain: u32,
     shared: Arc<Shared>,
     preparer: Preparer,
+    /// Offset in the active segment up to which the preparer has had its share.
+    granted_upto: u64,
     poison: Option<Arc<LogError>>,
     #[expect(dead_code, reason = "held for its Drop, which unlocks")]
     lock: Option<Box<dyn VfsLock>>,
@@ -120,6 +122,7 @@ impl Log {
             vfs,
             dir: dir.to_owned(),
             options,
+            granted_upto: opened.active.end,
             active: opened.active,
             next_seq: opened.next_seq,
             durable: last_seq,
@@ -172,6 +175,7 @@ impl Log {
             synced.map_err(LogError::io("sync", &self.active.path)).map_err(|e| self.poison(e))?;
             self.durable = self.last_seq();
             self.shared.synced(self.durable);
+            self.grant();
         }
         Ok(self.durable)
     }
@@ -249,6 +253,15 @@ impl Log {
         error
     }
 
+    /// Lets the preparer fill a quarter more than its share of what was appended since the last
+    /// sync, so that it is done before the active segment is full.
+    fn grant(&mut self) {
+        let appended = self.active.end.saturating_sub(self.granted_upto);
+        self.granted_upto = self.active.end;
+        let share = appended.saturating_mul(self.next_size()) / self.active.header.prepared.max(1);
+        self.preparer.grant(share.saturating_add(share / 4));
+    }
+
     /// Twice the active one, up to the limit.
     fn next_size(&self) -> u64 {
         let doubled = self.active.header.prepared.saturating_mul(2);
@@ -293,6 +306,7 @@ impl Log {
         let meta =
             SegmentMeta { first_seq: header.first_seq, number, used: 0, prepared: header.prepared };
         self.shared.rolled(meta, active.end);
+        self.granted_upto = active.end;
         self.active = active;
         Ok(())
     }

@@ -390,6 +390,7 @@ impl Opening<'_> {
     /// sync failed, leaves data that can be read but is not on disk.
     fn rewrite(&self, active: &mut Active, from: u64, len: u64) -> Result<()> {
         let path = &active.path;
+        let prepared = active.header.prepared;
         let mut chunk = vec![0; CHUNK];
         let mut at = from;
         while at < active.end {
@@ -399,10 +400,19 @@ impl Opening<'_> {
             active.file.write_at(&chunk, at).map_err(LogError::io("write", path))?;
             at += n as u64;
         }
-        let rest = active.header.prepared.saturating_sub(active.end);
-        active.file.allocate(active.end, rest).map_err(LogError::io("allocate", path))?;
-        if len > active.header.prepared {
-            active.file.set_len(active.header.prepared).map_err(LogError::io("truncate", path))?;
+        // Written, not allocated: a full disk must not keep a log from opening.
+        chunk.fill(0);
+        while at < prepared.min(len) {
+            let n = usize::try_from(prepared.min(len) - at).unwrap_or(CHUNK).min(CHUNK);
+            chunk.resize(n, 0);
+            active.file.write_at(&chunk, at).map_err(LogError::io("write", path))?;
+            at += n as u64;
+        }
+        if len < prepared {
+            active.file.allocate(len, prepared - len).map_err(LogError::io("allocate", path))?;
+        }
+        if len > prepared {
+            active.file.set_len(prepared).map_err(LogError::io("truncate", path))?;
         }
         // ORDER: before anything is served; the directory because a kill may have come between
         // the rename of this segment and its sync.
@@ -414,7 +424,7 @@ impl Opening<'_> {
     fn create(&self, old_first: Option<u64>, mut report: OpenedLog) -> Result<Opened> {
         let first_seq = self.options.start_at.max(old_first.unwrap_or(0));
         let size = self.options.first_segment;
-        let spare = prepare(self.vfs, self.dir, self.dir.join("segment-0.tmp"), size)?;
+        let spare = prepare(self.vfs, self.dir, self.dir.join("segment-0.tmp"), size, Ok)?;
         let log_id = self.options.log_id;
         let header = SegmentHeader {
             log_id,

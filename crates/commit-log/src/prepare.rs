@@ -1,14 +1,26 @@
 //! Preparing segments: zero-filled and synced files under a temporary name.
+//!
+//! Filled in one go, a segment keeps the disk busy for many syncs of the active one. So the thread
+//! fills a piece whenever the log has just synced and the disk has nothing to do, in proportion to
+//! what was appended; at its own pace when nothing is; and at once when the log waits for it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{LogError, Result};
 use crate::options::Preparation;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
+
+/// Bytes of zeros written and synced at a time, at least.
+const PIECE: u64 = 64 * 1024;
+
+/// How long the thread waits for the log before it fills a piece on its own.
+const IDLE: Duration = Duration::from_millis(5);
 
 /// Is the segment after the active one ready?
 #[derive(Clone, Debug)]
@@ -48,12 +60,18 @@ struct Shared {
     dir: PathBuf,
     slot: Mutex<Slot>,
     changed: Condvar,
+    /// The thread is filling a segment and takes grants.
+    filling: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Slot {
     state: State,
     made: u64,
+    /// Bytes the thread may fill now.
+    granted: u64,
+    /// The log waits.
+    hurry: bool,
     stop: bool,
 }
 
@@ -67,8 +85,10 @@ pub(crate) struct Preparer {
 
 impl Preparer {
     pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, mode: Preparation) -> Self {
-        let slot = Mutex::new(Slot { state: State::Idle, made: 0, stop: false });
-        let shared = Arc::new(Shared { vfs, dir, slot, changed: Condvar::new() });
+        let slot =
+            Mutex::new(Slot { state: State::Idle, made: 0, granted: 0, hurry: false, stop: false });
+        let filling = AtomicBool::new(false);
+        let shared = Arc::new(Shared { vfs, dir, slot, changed: Condvar::new(), filling });
         Self { shared, mode, thread: None }
     }
 
@@ -98,7 +118,21 @@ impl Preparer {
         if self.thread.is_some() {
             self.shared.changed.notify_all();
         } else {
+            self.shared.slot.lock().hurry = true;
             self.shared.work();
+            self.shared.slot.lock().hurry = false;
+        }
+    }
+
+    /// Lets the thread fill `bytes` more. Called right after a sync.
+    pub(crate) fn grant(&self, bytes: u64) {
+        if !self.shared.filling.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut slot = self.shared.slot.lock();
+        slot.granted = slot.granted.saturating_add(bytes);
+        if slot.granted >= PIECE {
+            self.shared.changed.notify_all();
         }
     }
 
@@ -107,8 +141,11 @@ impl Preparer {
     pub(crate) fn take(&self, need: u64, size: u64) -> Result<Spare> {
         let mut slot = self.shared.slot.lock();
         while matches!(slot.state, State::Wanted(_) | State::Working) {
+            slot.hurry = true;
+            self.shared.changed.notify_all();
             self.shared.changed.wait(&mut slot);
         }
+        slot.hurry = false;
         match std::mem::replace(&mut slot.state, State::Idle) {
             State::Ready(spare) if spare.size >= need => return Ok(spare),
             // Too small for a large frame: keep it for the segment after that.
@@ -118,7 +155,7 @@ impl Preparer {
         slot.made += 1;
         let path = self.shared.tmp_path(slot.made);
         drop(slot);
-        self.shared.prepare(path, size)
+        prepare(&*self.shared.vfs, &self.shared.dir, path, size, Ok)
     }
 
     /// Stops the thread and removes the file prepared ahead.
@@ -174,30 +211,53 @@ impl Shared {
             slot.made += 1;
             (self.tmp_path(slot.made), size)
         };
-        let result = self.prepare(path, size);
-        if let Err(e) = &result {
+        self.filling.store(true, Ordering::Relaxed);
+        let result = prepare(&*self.vfs, &self.dir, path, size, |left| self.next_piece(left));
+        self.filling.store(false, Ordering::Relaxed);
+        if let Err(e) = &result
+            && !matches!(e, LogError::Closed)
+        {
             tracing::warn!(error = %e, "preparing the next log segment failed");
         }
         self.slot.lock().state = result.map_or_else(State::Failed, State::Ready);
         self.changed.notify_all();
     }
 
+    /// Waits until a piece may be filled and returns its length; `Closed` when the log is dropped.
+    fn next_piece(&self, left: u64) -> Result<u64> {
+        let mut slot = self.slot.lock();
+        while !slot.stop && !slot.hurry && slot.granted < PIECE {
+            if self.changed.wait_for(&mut slot, IDLE).timed_out() {
+                break;
+            }
+        }
+        if slot.stop {
+            return Err(LogError::Closed);
+        }
+        let piece = if slot.hurry { left } else { slot.granted.max(PIECE).min(left) };
+        slot.granted = 0;
+        Ok(piece)
+    }
+
     fn tmp_path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("segment-{number}.tmp"))
     }
-
-    fn prepare(&self, path: PathBuf, size: u64) -> Result<Spare> {
-        prepare(&*self.vfs, &self.dir, path, size)
-    }
 }
 
-/// Makes a zero-filled, synced file of `size` bytes; on failure it is gone again.
-pub(crate) fn prepare(vfs: &dyn Vfs, dir: &Path, path: PathBuf, size: u64) -> Result<Spare> {
+/// Makes a zero-filled, synced file of `size` bytes; on failure it is gone again. `piece` says how
+/// much of what is left to fill next.
+pub(crate) fn prepare(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    path: PathBuf,
+    size: u64,
+    piece: impl Fn(u64) -> Result<u64>,
+) -> Result<Spare> {
     // Asked first, because filling a disk to the last block harms everybody on it.
     if vfs.free_space(dir).map_err(LogError::io("statvfs", dir))?.is_some_and(|free| free < size) {
         return Err(LogError::Full { needed: size });
     }
-    match fill(vfs, &path, size) {
+    match fill(vfs, &path, size, piece) {
         Ok(file) => Ok(Spare { path, file, size }),
         Err(e) => {
             // Best effort: leftovers are removed at the next open.
@@ -207,9 +267,19 @@ pub(crate) fn prepare(vfs: &dyn Vfs, dir: &Path, path: PathBuf, size: u64) -> Re
     }
 }
 
-fn fill(vfs: &dyn Vfs, path: &Path, size: u64) -> Result<Box<dyn VfsFile>> {
+fn fill(
+    vfs: &dyn Vfs,
+    path: &Path,
+    size: u64,
+    piece: impl Fn(u64) -> Result<u64>,
+) -> Result<Box<dyn VfsFile>> {
     let file = vfs.open(path, OpenMode::CreateNew).map_err(LogError::io("create", path))?;
-    file.allocate(0, size).map_err(LogError::io("allocate", path))?;
-    file.sync_data().map_err(LogError::io("sync", path))?;
+    let mut at = 0;
+    while at < size {
+        let len = piece(size - at)?;
+        file.allocate(at, len).map_err(LogError::io("allocate", path))?;
+        file.sync_data().map_err(LogError::io("sync", path))?;
+        at += len;
+    }
     Ok(file)
 }

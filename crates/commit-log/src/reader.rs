@@ -202,6 +202,10 @@ impl LogReader {
         self.verify_upto(self.durable_seq())
     }
 
+    pub(crate) fn cut_before(&self, seq: u64) -> Result<usize> {
+        self.shared.cut_before(seq)
+    }
+
     pub(crate) fn replay_upto(&self, from: u64, upto: u64) -> Result<Replay> {
         let segments = self.shared.segments.lock();
         let first_seq = segments.first().map_or(1, |s| s.first_seq);
@@ -285,6 +289,11 @@ impl Replay {
                 Err(e)
             }
         }
+    }
+
+    /// Memory this replay holds at the moment, in bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        self.current.as_ref().map_or(0, SegmentReader::buffered_bytes)
     }
 
     /// Sequence and place of the next entry to return.

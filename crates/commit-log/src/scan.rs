@@ -105,6 +105,10 @@ impl SegmentReader {
         self.len.min(self.header.prepared)
     }
 
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.window.capacity()
+    }
+
     /// Damage at the current place.
     pub(crate) fn damage(&self, what: &'static str) -> Damage {
         Damage { segment: self.path.clone(), offset: self.pos, seq: self.seq, what }
