@@ -1,10 +1,5 @@
 //! The life of a log on a real directory: append, reopen, roll, cut, verify.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test helper that fails is a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "a test helper that fails is a failed test")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -277,7 +272,7 @@ fn replay_memory_is_bounded_by_a_frame_not_by_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path(), LogOptions::new(ID));
     for _ in 0..40 {
-        append(&mut log, &[&[5; 100_000]]);
+        append(&mut log, &[&vec![5; 100_000]]);
     }
     log.sync().unwrap();
     let mut replay = log.replay(1).unwrap();
