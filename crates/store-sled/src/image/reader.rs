@@ -1,0 +1,121 @@
+//! Reading an image: nothing is believed before its checksum held.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+use resurge_commit_log::{OpenMode, Vfs, VfsFile};
+use resurge_store::{Key, Result, StoreError};
+
+use super::format::{self, BLOCK, CHUNK_HEAD, CHUNK_TAIL, Header, MAX_CHUNK};
+use crate::error::{corrupt, io_error};
+use crate::super_file::ImageSpan;
+
+/// An image, read chunk by chunk. `Corrupt` means damaged, any other error that it cannot be read.
+#[derive(Debug)]
+pub(crate) struct ImageReader {
+    path: PathBuf,
+    file: Box<dyn VfsFile>,
+    header: Header,
+    /// Bytes of the body read so far.
+    at: u64,
+    chunks: u64,
+    entries: u64,
+    chain: u32,
+    last: Option<Key>,
+}
+
+impl ImageReader {
+    /// Opens the image and checks its header against the store and the file.
+    pub(crate) fn open(vfs: &dyn Vfs, path: &Path, store_id: &[u8; 16]) -> Result<Self> {
+        let file = vfs.open(path, OpenMode::Read).map_err(io_error("open", path))?;
+        let len = file.len().map_err(io_error("stat", path))?;
+        let mut block = vec![0; BLOCK];
+        file.read_exact_at(&mut block, 0).map_err(|e| read_error(path, e))?;
+        let header = Header::decode(&block).map_err(|what| corrupt(path, what))?;
+        if header.store_id != *store_id {
+            return Err(corrupt(path, "image belongs to another store"));
+        }
+        if header.body.checked_add(BLOCK as u64) != Some(len) {
+            return Err(corrupt(path, format_args!("image has {len} bytes, not what it says")));
+        }
+        let chain = format::chain_start(store_id, header.span.begin);
+        let path = path.to_owned();
+        Ok(Self { path, file, header, at: 0, chunks: 0, entries: 0, chain, last: None })
+    }
+
+    pub(crate) fn span(&self) -> ImageSpan {
+        self.header.span
+    }
+
+    /// Entries it holds, as its header says.
+    pub(crate) fn entries(&self) -> u64 {
+        self.header.entries
+    }
+
+    /// Length of the file.
+    pub(crate) fn file_len(&self) -> u64 {
+        BLOCK as u64 + self.header.body
+    }
+
+    /// The next entries in key order; `None` at the end, when all of it was there and right.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Vec<(Key, Bytes)>>> {
+        if self.at == self.header.body {
+            let whole = self.chunks == self.header.chunks
+                && self.entries == self.header.entries
+                && self.chain == self.header.chain;
+            return if whole { Ok(None) } else { Err(self.damaged("chunks are missing")) };
+        }
+        let mut head = [0; CHUNK_HEAD];
+        self.read(&mut head, self.at)?;
+        let mut fields = head.as_slice();
+        let (len, count) = (fields.get_u32(), fields.get_u32());
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let left = self.header.body - self.at;
+        let total = (len as u64).saturating_add((CHUNK_HEAD + CHUNK_TAIL) as u64);
+        // Compared before anything is allocated.
+        if len > MAX_CHUNK || total > left || count == 0 {
+            return Err(self.damaged("chunk length is impossible"));
+        }
+        let mut rest = vec![0; len + CHUNK_TAIL];
+        self.read(&mut rest, self.at + CHUNK_HEAD as u64)?;
+        let mut payload = Bytes::from(rest);
+        let stored = payload.split_off(len);
+        let chain = crc32c::crc32c_append(self.chain, &head);
+        let chain = crc32c::crc32c_append(chain, &payload);
+        if stored != chain.to_be_bytes()[..] {
+            return Err(self.damaged("chunk checksum does not match"));
+        }
+        let entries = format::decode_payload(payload, count, &mut self.last);
+        let entries = entries.map_err(|what| self.damaged(what))?;
+        self.chain = chain;
+        self.chunks += 1;
+        self.entries += entries.len() as u64;
+        self.at += total;
+        Ok(Some(entries))
+    }
+
+    /// Reads all of it.
+    pub(crate) fn verify(mut self) -> Result<()> {
+        while self.next_chunk()?.is_some() {}
+        Ok(())
+    }
+
+    fn read(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        let read = self.file.read_exact_at(buf, BLOCK as u64 + at);
+        read.map_err(|e| read_error(&self.path, e))
+    }
+
+    fn damaged(&self, what: &str) -> StoreError {
+        let offset = BLOCK as u64 + self.at;
+        corrupt(&self.path, format_args!("offset {offset}: {what}"))
+    }
+}
+
+fn read_error(path: &Path, e: io::Error) -> StoreError {
+    if e.kind() == io::ErrorKind::UnexpectedEof {
+        corrupt(path, "image is cut short")
+    } else {
+        io_error("read", path)(e)
+    }
+}

@@ -1,0 +1,152 @@
+//! The published state: what readers and guards see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use resurge_store::{
+    CommitSeq, ErrorKind, Group, Key, MemoryMap, Page, Result, ScanOptions, StoreError,
+};
+
+use crate::drain::Drainer;
+use crate::overlay::{Overlay, OverlayStatus};
+
+/// Either all of it in memory, or the newest of it in memory over an index.
+#[derive(Debug)]
+pub(crate) enum View {
+    Memory(MemoryMap),
+    Indexed(Indexed),
+}
+
+#[derive(Debug)]
+pub(crate) struct Indexed {
+    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) drainer: Mutex<Option<Drainer>>,
+}
+
+impl View {
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        match self {
+            Self::Memory(map) => Ok(map.get(key)),
+            Self::Indexed(indexed) => indexed.overlay.get(key),
+        }
+    }
+
+    pub(crate) fn scan(
+        &self,
+        range: &resurge_store::KeyRange,
+        options: &ScanOptions,
+    ) -> Result<Page> {
+        match self {
+            Self::Memory(map) => map.scan(range, options),
+            Self::Indexed(indexed) => indexed.overlay.scan(range, options),
+        }
+    }
+
+    /// Takes room for a group that is about to be logged; returns what to give back by `cancel` if
+    /// it is not. `sync` is called when nothing drains because nothing is durable.
+    ///
+    /// # Errors
+    /// `Unavailable` when there was no room in time; `Closed` after a failure of the index.
+    pub(crate) fn reserve(
+        &self,
+        group: &Group,
+        wait: Duration,
+        sync: impl FnOnce() -> Result<()>,
+    ) -> Result<usize> {
+        let Self::Indexed(Indexed { overlay, .. }) = self else { return Ok(0) };
+        let bytes = Overlay::size_of(group);
+        match overlay.reserve(bytes, Duration::ZERO) {
+            Ok(()) => return Ok(bytes),
+            Err(e) if e.kind() == ErrorKind::Unavailable => {}
+            Err(e) => return Err(e),
+        }
+        // The drainer never passes what is durable: it may wait for the sync that this caller's
+        // next one would be.
+        if overlay.waits_for_sync() {
+            sync()?;
+        }
+        metrics::counter!("resurge_sled_overlay_waits_total").increment(1);
+        overlay.reserve(bytes, wait)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn cancel(&self, reserved: usize) {
+        if let Self::Indexed(indexed) = self {
+            indexed.overlay.cancel(reserved);
+        }
+    }
+
+    pub(crate) fn made_durable(&self, seq: u64) {
+        if let Self::Indexed(indexed) = self {
+            indexed.overlay.made_durable(CommitSeq(seq));
+        }
+    }
+
+    pub(crate) fn publish(&self, group: &Group) {
+        match self {
+            Self::Memory(map) => map.apply(&group.batches),
+            Self::Indexed(indexed) => indexed.overlay.publish(group),
+        }
+    }
+
+    /// Up to where the log is not needed for the index. A map in memory needs images only.
+    pub(crate) fn applied(&self) -> Result<u64> {
+        match self {
+            Self::Memory(_) => Ok(u64::MAX),
+            Self::Indexed(indexed) => {
+                let applied = indexed.overlay.applied();
+                // What was applied after the last flush may be gone after a kill.
+                indexed.overlay.index().flush().map_err(StoreError::from)?;
+                Ok(applied.0)
+            }
+        }
+    }
+
+    pub(crate) fn overlay_status(&self) -> Option<OverlayStatus> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Indexed(indexed) => Some(indexed.overlay.status()),
+        }
+    }
+
+    /// What is wrong with the index although it works.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            Self::Indexed(indexed) => indexed.overlay.index().alarms(),
+        }
+    }
+
+    /// Brings everything into the index and releases it, each within `deadline`.
+    ///
+    /// # Errors
+    /// Whatever kept it from that; the log has it all.
+    pub(crate) fn close(&self, deadline: Duration) -> Result<()> {
+        let Self::Indexed(indexed) = self else { return Ok(()) };
+        let drainer = indexed.drainer.lock().take();
+        let complete = match &drainer {
+            Some(drainer) => drainer.drain_all(deadline).and_then(|()| drainer.stop(deadline)),
+            None => Ok(()),
+        };
+        drop(drainer);
+        let index = indexed.overlay.index();
+        let flushed = index.flush().map_err(StoreError::from);
+        let closed = index.close(deadline).map_err(StoreError::from);
+        complete.and(flushed).and(closed)
+    }
+
+    /// Releases the index as it is.
+    pub(crate) fn abandon(&self, deadline: Duration) {
+        let Self::Indexed(indexed) = self else { return };
+        if let Some(drainer) = indexed.drainer.lock().take()
+            && let Err(e) = drainer.stop(deadline)
+        {
+            tracing::warn!(error = %e, "the drainer did not stop");
+        }
+        if let Err(e) = indexed.overlay.index().close(deadline) {
+            tracing::warn!(error = %e, "the index was not released");
+        }
+    }
+}
