@@ -14,7 +14,10 @@ use super::base::{Base, LoadError};
 use super::changes::Changes;
 use crate::drain::Drainer;
 use crate::error::while_opening;
-use crate::index::{Index, IndexError, IndexErrorKind, IndexFactory, OpenedIndex};
+use crate::index::{
+    Index, IndexError, IndexErrorKind, IndexFactory, OpenedIndex, SledIndexFactory,
+    SledIndexOptions,
+};
 use crate::overlay::{Overlay, OverlayOptions};
 use crate::super_file::Slot;
 use crate::view::{Indexed, View};
@@ -52,7 +55,7 @@ impl From<IndexError> for Unusable {
 impl Opening {
     /// The index, up to the last commit of the log, behind its overlay.
     pub(super) fn open_indexed(&mut self, log: &Log, before: &Slot) -> Result<View> {
-        let factory = self.factory()?;
+        let factory = self.factory();
         let index = match self.prove(&*factory, log, before) {
             Ok(index) => index,
             Err(Unusable::Failed(e)) => return Err(e),
@@ -74,11 +77,11 @@ impl Opening {
         Ok(View::Indexed(Indexed { overlay, drainer: Mutex::new(Some(drainer)) }))
     }
 
-    fn factory(&self) -> Result<Arc<dyn IndexFactory>> {
-        match &self.options.factory {
-            Some(factory) => Ok(Arc::clone(factory)),
-            None => Err(StoreError::invalid("TEMPORARY: sled index has not landed")),
-        }
+    fn factory(&self) -> Arc<dyn IndexFactory> {
+        self.options.factory.clone().unwrap_or_else(|| {
+            let options = SledIndexOptions { cache_bytes: self.options.cache_bytes };
+            Arc::new(SledIndexFactory::new(&self.layout.index, options))
+        })
     }
 
     /// Opens what is there, lets it prove itself, and brings it to the end of the log.

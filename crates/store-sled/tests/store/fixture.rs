@@ -1,5 +1,4 @@
 //! What every test of a whole store needs.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 
@@ -9,28 +8,28 @@ use resurge_store::{
 };
 use resurge_store_sled::{IndexKind, OpenReport, SledOptions, SledStore};
 
-pub const KINDS: [IndexKind; 1] = [IndexKind::Memory];
+pub(crate) const KINDS: [IndexKind; 2] = [IndexKind::Memory, IndexKind::Sled];
 
-pub struct Dir {
-    pub tmp: tempfile::TempDir,
+pub(crate) struct Dir {
+    pub(crate) tmp: tempfile::TempDir,
 }
 
 impl Dir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { tmp: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.tmp.path().join("state")
     }
 
-    pub fn sub(&self, name: &str) -> PathBuf {
+    pub(crate) fn sub(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 }
 
 /// Small files, no ballast, no reserve: many stores fit on a test machine.
-pub fn options(kind: IndexKind) -> SledOptions {
+pub(crate) fn options(kind: IndexKind) -> SledOptions {
     SledOptions::new()
         .index(kind)
         .segment_sizes(64 << 10, 256 << 10)
@@ -39,26 +38,30 @@ pub fn options(kind: IndexKind) -> SledOptions {
         .cache_bytes(16 << 20)
 }
 
-pub fn open(path: &Path, options: SledOptions) -> (SledStore, OpenReport) {
+pub(crate) fn open(path: &Path, options: SledOptions) -> (SledStore, OpenReport) {
     SledStore::open_blocking(path, options).unwrap()
 }
 
-pub fn key(name: impl AsRef<str>) -> Key {
+pub(crate) fn key(name: impl AsRef<str>) -> Key {
     Namespace::new("app").unwrap().key(name.as_ref()).unwrap()
 }
 
-pub fn put(store: &SledStore, name: impl AsRef<str>, value: impl Into<Bytes>) -> Result<CommitSeq> {
+pub(crate) fn put(
+    store: &SledStore,
+    name: impl AsRef<str>,
+    value: impl Into<Bytes>,
+) -> Result<CommitSeq> {
     let mut batch = Batch::new();
     batch.put(key(name), value);
     wait(store.commit(batch, Durability::Durable))
 }
 
-pub fn get(store: &SledStore, name: impl AsRef<str>) -> Option<Bytes> {
+pub(crate) fn get(store: &SledStore, name: impl AsRef<str>) -> Option<Bytes> {
     wait(store.get(&key(name))).unwrap()
 }
 
 /// Everything the store holds.
-pub fn dump(store: &SledStore) -> Vec<(Key, Bytes)> {
+pub(crate) fn dump(store: &SledStore) -> Vec<(Key, Bytes)> {
     let mut all = Vec::new();
     let mut range = Some(KeyRange::everything());
     while let Some(rest) = range {
@@ -70,12 +73,12 @@ pub fn dump(store: &SledStore) -> Vec<(Key, Bytes)> {
 }
 
 /// Closes it in good order.
-pub fn close(store: SledStore) {
+pub(crate) fn close(store: &SledStore) {
     wait(store.close()).unwrap();
 }
 
 /// A copy of the directory as a `kill -9` at this moment would leave it.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -91,6 +94,6 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-pub fn wait<T>(future: impl std::future::Future<Output = T>) -> T {
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }

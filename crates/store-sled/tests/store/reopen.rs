@@ -3,8 +3,7 @@
 use resurge_store::{Batch, Durability, StateStore};
 use resurge_store_sled::{How, IndexKind};
 
-mod store;
-use store::{Dir, KINDS, close, copy, dump, get, key, open, options, put, wait};
+use crate::fixture::{Dir, KINDS, close, copy, dump, get, key, open, options, put, wait};
 
 #[test]
 fn a_clean_close_and_a_kill_keep_everything() {
@@ -23,14 +22,16 @@ fn a_clean_close_and_a_kill_keep_everything() {
         // As a kill leaves it: not closed, the lock of the copy is free.
         let killed = dir.tmp.path().join("killed");
         copy(&dir.path(), &killed);
-        close(store);
+        close(&store);
+        drop(store);
         for path in [killed, dir.path()] {
             let (store, report) = open(&path, options(kind));
             assert_eq!(dump(&store), before, "{report}");
             assert_eq!(report.last_seq.0, 102);
             assert_eq!(get(&store, "k7"), None);
             assert_eq!(put(&store, "more", "x").unwrap().0, 103);
-            close(store);
+            close(&store);
+            drop(store);
         }
     }
 }
@@ -44,7 +45,8 @@ fn the_index_can_be_changed_at_any_open() {
         assert_eq!(dump(&store), expected, "{report}");
         put(&store, format!("round{n}"), "x").unwrap();
         expected = dump(&store);
-        close(store);
+        close(&store);
+        drop(store);
         assert_eq!(dir.sub("index").exists(), kind == IndexKind::Sled);
     }
 }
