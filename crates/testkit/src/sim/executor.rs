@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use resurge_store::VirtualClock;
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 
 use super::{Ending, Failure, SimStore};
 
@@ -68,7 +69,7 @@ where
             biased;
             returned = returned => match returned {
                 Ok(result) => Ok(Life::Returned(result)),
-                Err(e) => Err(format!("a panic: {e}").into()),
+                Err(e) => Err(panic_message(e).into()),
             },
             () = died => Ok(Life::Died),
             () = hangs(patience) => Err(format!("hangs: nothing happened for {patience:?}").into()),
@@ -83,4 +84,15 @@ where
 async fn hangs(patience: Duration) {
     let never = tokio::time::timeout(patience, std::future::pending::<()>()).await;
     drop(never);
+}
+
+fn panic_message(ended: JoinError) -> String {
+    match ended.try_into_panic() {
+        Ok(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("panicked: {}", text.unwrap_or("without a message"))
+        }
+        Err(e) => format!("ended: {e}"),
+    }
 }

@@ -6,7 +6,6 @@ use super::{Crash, Failure};
 
 /// Every crash was survived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use]
 pub struct Report {
     /// Crashes simulated, each with its recovery checked: place, ending and what was left differ.
     pub crash_points: usize,
