@@ -1,0 +1,238 @@
+//! Opening a log: read the head, check the end, take it over.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use resurge_store::{Batch, Durability, ErrorKind, MAX_VALUE_BYTES, ScanOptions, Store};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::chain::Chain;
+use crate::head::{Head, Tip};
+use crate::intake::Intake;
+use crate::keys::Keys;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::page::{ENVELOPE, Page};
+use crate::salvage::{self, Salvaged};
+use crate::{Claim, Damage, DamageKind, Lsn, Policy, Result, WalError, WalOptions};
+
+/// How often opening starts over because somebody else wrote meanwhile.
+const MAX_RACES: usize = 32;
+
+/// What [`Wal::open`](crate::Wal::open) found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WalReport {
+    /// The oldest record kept.
+    pub first_lsn: Lsn,
+    /// The number the next record gets.
+    pub next_lsn: Lsn,
+    /// The log did not exist.
+    pub created: bool,
+    /// The epoch this handle writes under; one more with every takeover.
+    pub epoch: u64,
+    /// Pages removed to finish a truncation or a salvage that a crash interrupted.
+    pub finished_removal: u64,
+    /// What was cut; only under [`Policy::Salvage`].
+    pub salvaged: Option<Salvaged>,
+}
+
+/// The log as found, before anything was changed.
+struct Found {
+    tip: Tip,
+    created: bool,
+    salvaged: Option<Salvaged>,
+}
+
+pub(crate) async fn open(
+    store: &Store,
+    name: &str,
+    options: WalOptions,
+) -> Result<(Arc<Log>, WalReport)> {
+    options.check()?;
+    let keys = Keys::new(name)?;
+    let runtime = tokio::runtime::Handle::try_current()
+        .map_err(|_| WalError::Invalid("a log is opened inside a tokio runtime".to_owned()))?;
+    let metrics = Metrics::new();
+
+    let mut races = 0;
+    let (mut found, claimed) = loop {
+        let found = match find(store, &keys, options.policy).await {
+            Ok(found) => found,
+            Err(e) => {
+                if let WalError::Corrupt(damage) = &e {
+                    metrics.corrupt.increment(1);
+                    tracing::error!(log = name, %damage, "a damaged log was not opened");
+                }
+                return Err(e);
+            }
+        };
+        // What is left to remove may only be removed by who has fenced every other writer.
+        let claim =
+            options.claim == Claim::AtOpen || found.tip.head.cleaning || found.salvaged.is_some();
+        match take_over(store, &keys, found, claim).await {
+            Ok(found) => break (found, claim),
+            Err(e) if e.kind() == ErrorKind::Conflict && races < MAX_RACES => races += 1,
+            Err(e) => return Err(e),
+        }
+    };
+
+    let mut finished_removal = 0;
+    if found.tip.head.cleaning {
+        let removed = clean(store, &keys, &found.tip.head).await?;
+        match &mut found.salvaged {
+            Some(salvaged) => salvaged.pages = removed,
+            None => finished_removal = removed,
+        }
+    }
+    if let Some(salvaged) = &found.salvaged {
+        metrics.corrupt.increment(1);
+        metrics.salvaged.increment(salvaged.records());
+        let (damage, lost) = (&salvaged.damage, salvaged.records());
+        tracing::warn!(log = name, %damage, lost, pages = salvaged.pages, "salvaged a log");
+    }
+    let head = &found.tip.head;
+    let report = WalReport {
+        first_lsn: Lsn(head.first_lsn),
+        next_lsn: Lsn(head.next),
+        created: found.created,
+        epoch: head.epoch,
+        finished_removal,
+        salvaged: found.salvaged,
+    };
+    tracing::debug!(log = name, first = head.first_lsn, next = head.next, "opened a log");
+    let max_page = store.info().max_value_bytes.min(MAX_VALUE_BYTES).saturating_sub(ENVELOPE);
+    let log = Log {
+        store: store.clone(),
+        max_page,
+        metrics,
+        runtime,
+        // What somebody else left may be buffered only, unless our own durable commit came after it.
+        durable_end: AtomicU64::new(if claimed { head.end } else { head.first_page }),
+        first_lsn: AtomicU64::new(head.first_lsn),
+        intake: Mutex::new(Intake::starting_at(head.next)),
+        ticket: Arc::new(Semaphore::new(1)),
+        changed: Notify::new(),
+        closing: AtomicBool::new(false),
+        chain: Mutex::new(Chain::new(found.tip)),
+        keys,
+        options,
+    };
+    Ok((Arc::new(log), report))
+}
+
+async fn find(store: &Store, keys: &Keys, policy: Policy) -> Result<Found> {
+    loop {
+        let stored = store.get(&keys.head).await?;
+        let head = match &stored {
+            Some(stored) => Head::decode(keys, stored),
+            None if has_pages(store, keys).await? => {
+                Err(keys.damage(DamageKind::HeadMissing, 1, keys.head.clone()))
+            }
+            None => {
+                let tip = Tip { head: Head::genesis(keys), stored };
+                return Ok(Found { tip, created: true, salvaged: None });
+            }
+        };
+        let checked = match (policy, head) {
+            (Policy::Strict, Err(damage)) => Err(WalError::Corrupt(damage)),
+            (Policy::Strict, Ok(head)) => {
+                check_last_page(store, keys, &head).await.map(|()| (head, None))
+            }
+            (Policy::Salvage, head) => salvage::survey(store, keys, head).await,
+        };
+        match checked {
+            Ok((head, salvaged)) if salvaged.is_none() => {
+                return Ok(Found { tip: Tip { head, stored }, created: false, salvaged });
+            }
+            Err(e) if e.damage().is_none() => return Err(e),
+            // A live writer may have moved the log's bounds while it was read: that is no damage.
+            _ if store.get(&keys.head).await? != stored => {}
+            Ok((head, salvaged)) => {
+                return Ok(Found { tip: Tip { head, stored }, created: false, salvaged });
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+async fn has_pages(store: &Store, keys: &Keys) -> Result<bool> {
+    let options = ScanOptions::new().max_entries(1).keys_only();
+    Ok(!store.scan(keys.pages_from(0), options).await?.entries.is_empty())
+}
+
+/// Writing goes on behind the last page, so that one must be whole.
+async fn check_last_page(store: &Store, keys: &Keys, head: &Head) -> Result<()> {
+    if !head.has_pages() {
+        return Ok(());
+    }
+    let key = keys.page(head.last_page)?;
+    let damage =
+        |kind| -> Result<(), Damage> { Err(keys.damage(kind, head.last_page, key.clone())) };
+    let checked = match store.get(&key).await? {
+        None => damage(DamageKind::PageMissing),
+        Some(stored) => Page::decode(keys, &key, &stored).and_then(|page| {
+            let fits = page.framing.end() == head.end && page.digest == head.digest;
+            if fits { Ok(()) } else { damage(DamageKind::ChainBroken) }
+        }),
+    };
+    checked.map_err(WalError::Corrupt)
+}
+
+/// Makes the head ours, in the store if `claim`, else in memory, to be stored with the first page.
+async fn take_over(store: &Store, keys: &Keys, mut found: Found, claim: bool) -> Result<Found> {
+    let head = &mut found.tip.head;
+    head.epoch = head.epoch.saturating_add(1);
+    head.owner = store.entropy().next_u64()?;
+    if !claim {
+        return Ok(found);
+    }
+    head.revision = head.revision.saturating_add(1);
+    let stored = head.encode(keys);
+    let mut batch = Batch::new();
+    batch.guard(keys.head.clone(), found.tip.guard()).put(keys.head.clone(), stored.clone());
+    let mut wait = Duration::from_millis(1);
+    loop {
+        match store.commit(batch.clone(), Durability::Durable).await {
+            Ok(_) => break,
+            Err(e) if e.kind() == ErrorKind::Unavailable => {
+                store.clock().sleep(wait).await;
+                wait = wait.saturating_mul(2).min(Duration::from_secs(1));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    found.tip.stored = Some(stored);
+    Ok(found)
+}
+
+/// Removes every page outside of what the head describes, and returns how many there were.
+pub(crate) async fn clean(store: &Store, keys: &Keys, head: &Head) -> Result<u64> {
+    let before = store.remove_range(keys.pages(0, head.first_page)).await?;
+    Ok(before + store.remove_range(keys.pages_from(head.end)).await?)
+}
+
+/// The head as it is stored now; `None` for a log that does not exist.
+pub(crate) async fn read_head(store: &Store, keys: &Keys) -> Result<Option<Head>> {
+    let stored: Option<Bytes> = store.get(&keys.head).await?;
+    match stored {
+        Some(stored) => Ok(Some(Head::decode(keys, &stored)?)),
+        None if has_pages(store, keys).await? => {
+            // The head may have come between the two reads, with the log's first page.
+            match store.get(&keys.head).await? {
+                Some(stored) => Ok(Some(Head::decode(keys, &stored)?)),
+                None => Err(keys.damage(DamageKind::HeadMissing, 1, keys.head.clone()).into()),
+            }
+        }
+        None => Ok(None),
+    }
+}
+
+/// Numbers as the public types have them.
+pub(crate) fn lsns(range: Range<u64>) -> Range<Lsn> {
+    Lsn(range.start)..Lsn(range.end)
+}
