@@ -53,7 +53,7 @@ async fn every_byte_of_every_chunk() {
     }
     let latest = open(&store).await.load_latest().await.unwrap();
     assert_eq!(latest.loaded.unwrap().state, state(9), "restored, it is whole again");
-    evidence("snapshot-chunk-flips", &format!("{flips} flipped chunk bytes, all detected"));
+    resurge_testkit::evidence("snapshot-chunk-flips", &format!("{flips} flipped chunk bytes, all detected"));
 }
 
 #[tokio::test]
@@ -169,10 +169,4 @@ async fn a_damaged_head_is_counted_again() {
     }
     remove(&store, &head).await;
     assert_eq!(open(&store).await.take(state(2), 30).await.unwrap().id.0, 5);
-}
-
-fn evidence(name: &str, line: &str) {
-    if let Some(dir) = std::env::var_os("RESURGE_EVIDENCE_DIR") {
-        std::fs::write(std::path::Path::new(&dir).join(name), format!("{line}\n")).unwrap();
-    }
 }
