@@ -53,7 +53,10 @@ async fn every_byte_of_every_chunk() {
     }
     let latest = open(&store).await.load_latest().await.unwrap();
     assert_eq!(latest.loaded.unwrap().state, state(9), "restored, it is whole again");
-    resurge_testkit::evidence("snapshot-chunk-flips", &format!("{flips} flipped chunk bytes, all detected"));
+    resurge_testkit::evidence(
+        "snapshot-chunk-flips",
+        &format!("{flips} flipped chunk bytes, all detected"),
+    );
 }
 
 #[tokio::test]
