@@ -21,6 +21,10 @@ pub(super) struct Publication {
 impl Publication {
     fn publish<E: Engine>(self, shared: &Shared<E>) {
         let done = match &self.group {
+            // INVARIANT: published in log order without a gap; the engine may rely on it.
+            _ if shared.publish_failed() => {
+                Err(StoreError::closed("an earlier commit could not be published"))
+            }
             None => Ok(()),
             Some(group) => shared.engine.publish(group).map(|()| {
                 shared.set_published(group.last());
@@ -37,6 +41,7 @@ impl Publication {
                     format!("logged, but could not be published: {cause}"),
                     cause,
                 );
+                shared.set_publish_failed();
                 // ORDER: refuse first, so that whoever is told cannot commit on top.
                 shared.poison(&error);
                 self.delivery.fail(&error);

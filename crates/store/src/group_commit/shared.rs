@@ -26,6 +26,7 @@ pub(super) struct Shared<E> {
     pending_bytes: AtomicUsize,
     published: AtomicU64,
     refusing: AtomicBool,
+    publish_failed: AtomicBool,
     closed: Arc<Completion>,
     closed_delivery: Mutex<Option<Delivery>>,
     own_threads: Mutex<Vec<ThreadId>>,
@@ -77,6 +78,7 @@ impl<E: Engine> Shared<E> {
             arrived: Condvar::new(),
             pending_bytes: AtomicUsize::new(0),
             refusing: AtomicBool::new(false),
+            publish_failed: AtomicBool::new(false),
             closed_delivery: Mutex::new(Some(Delivery::new(Arc::clone(&closed), 1))),
             closed,
             own_threads: Mutex::new(Vec::new()),
@@ -152,6 +154,15 @@ impl<E: Engine> Shared<E> {
 
     pub(super) fn set_published(&self, seq: CommitSeq) {
         self.published.store(seq.0, Ordering::Release);
+    }
+
+    /// Whether a group is missing from what readers see: nothing may be published on top.
+    pub(super) fn publish_failed(&self) -> bool {
+        self.publish_failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_publish_failed(&self) {
+        self.publish_failed.store(true, Ordering::Release);
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
