@@ -86,7 +86,10 @@ impl Run {
             if let Some(generation) = generation {
                 match self.apply(&generation) {
                     Ok(()) => self.0.drained(generation),
-                    Err(error) => self.0.fail(&error),
+                    Err(error) => {
+                        self.0.fail(&error);
+                        return;
+                    }
                 }
             }
         }

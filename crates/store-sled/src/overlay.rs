@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,6 +87,7 @@ pub struct Overlay {
     durable: AtomicU64,
     control: Control,
     on_failure: OnIndexFailure,
+    failing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -122,6 +123,7 @@ impl Overlay {
             durable: AtomicU64::new(applied.0),
             control: Control::new(applied),
             on_failure,
+            failing: AtomicBool::new(false),
         }
     }
 
@@ -272,10 +274,13 @@ impl Overlay {
 
     /// The index failed: nothing is applied from now on, and who started the overlay is told.
     pub(crate) fn fail(&self, error: &IndexError) {
-        if self.control.fail(error) {
-            tracing::error!(error = %error, "the index failed; the store must be reopened");
-            (self.on_failure)(error);
+        if self.failing.swap(true, Ordering::AcqRel) {
+            return;
         }
+        tracing::error!(error = %error, "the index failed; the store must be reopened");
+        // ORDER: whoever hears of it from a call finds the owner told.
+        (self.on_failure)(error);
+        self.control.fail(error);
     }
 
     /// The draining generation, made from the active one if there is none and it may be drained.

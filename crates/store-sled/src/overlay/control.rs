@@ -165,17 +165,11 @@ impl Control {
         self.state.lock().failure.clone()
     }
 
-    /// True the first time.
-    pub(super) fn fail(&self, error: &IndexError) -> bool {
-        let mut state = self.state.lock();
-        let first = state.failure.is_none();
-        if first {
-            state.failure = Some(error.clone());
-        }
-        drop(state);
+    /// The index failed; called once.
+    pub(super) fn fail(&self, error: &IndexError) {
+        self.state.lock().failure = Some(error.clone());
         self.work.notify_one();
         self.progress.notify_all();
-        first
     }
 
     /// For the drainer: waits until something is due, or until something was there for `drain_after`.
