@@ -64,6 +64,17 @@ pub enum WalError {
     /// The log goes on after what is durable: decide again and append again.
     #[error("an earlier record of the log failed: {0}")]
     Predecessor(#[source] StoreError),
+    /// The next record does not get the number asked for: an earlier one failed, or somebody else
+    /// appended. Nothing was taken.
+    #[error("the next record of log `{log}` is {next}, not {asked}")]
+    NotNext {
+        /// The log.
+        log: Arc<str>,
+        /// The number the record was to get.
+        asked: Lsn,
+        /// The number it would have got.
+        next: Lsn,
+    },
     /// The records asked for were removed by `truncate_before`.
     #[error("record {asked} of log `{log}` is gone; the oldest one kept is {first}")]
     Truncated {
@@ -100,7 +111,9 @@ impl WalError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Corrupt(_) => ErrorKind::Corrupt,
-            Self::Fenced { .. } | Self::Predecessor(_) => ErrorKind::Conflict,
+            Self::Fenced { .. } | Self::Predecessor(_) | Self::NotNext { .. } => {
+                ErrorKind::Conflict
+            }
             Self::TooLarge { .. }
             | Self::Encode(_)
             | Self::Decode { .. }

@@ -138,10 +138,12 @@ impl Framed {
 }
 
 impl Log {
-    /// Takes all of `values` into one page, or none.
+    /// Takes all of `values` into one page, or none. With `at`, only if that is the next number, and
+    /// however much is queued.
     pub(crate) fn take<'a, T: Serialize + 'a>(
         self: &Arc<Self>,
         values: impl IntoIterator<Item = &'a T>,
+        at: Option<Lsn>,
     ) -> AppendAll {
         let mut framed = Framed::scratch();
         for value in values {
@@ -150,22 +152,26 @@ impl Log {
                 return AppendAll::failed(e);
             }
         }
-        let taken = self.take_framed(&framed);
+        let taken = self.take_framed(&framed, at);
         framed.recycle();
         taken.unwrap_or_else(AppendAll::failed)
     }
 
-    fn take_framed(self: &Arc<Self>, framed: &Framed) -> Result<AppendAll> {
+    fn take_framed(self: &Arc<Self>, framed: &Framed, at: Option<Lsn>) -> Result<AppendAll> {
         let Framed { bytes, count } = framed;
         let mut intake = self.intake.lock();
         if let Some(ended) = &intake.ended {
             return Err(ended.clone());
         }
+        if let Some(asked) = at.filter(|at| at.0 != intake.next) {
+            let (log, next) = (Arc::clone(&self.keys.name), Lsn(intake.next));
+            return Err(WalError::NotNext { log, asked, next });
+        }
         if *count == 0 {
             return Ok(AppendAll::empty(Lsn(intake.next)));
         }
         let queued = intake.queued_bytes;
-        if queued > 0 && queued + bytes.len() > self.options.max_queued_bytes {
+        if at.is_none() && queued > 0 && queued + bytes.len() > self.options.max_queued_bytes {
             return Err(self.backlog(queued));
         }
         let first = intake.next;
@@ -183,6 +189,15 @@ impl Log {
             self.submit_ready(false);
         }
         Ok(AppendAll::waiting(page, lsns))
+    }
+
+    /// Whether at most half of what may be queued is.
+    pub(crate) fn has_room(&self) -> Result<bool> {
+        let intake = self.intake.lock();
+        match &intake.ended {
+            Some(ended) => Err(ended.clone()),
+            None => Ok(intake.queued_bytes <= self.options.max_queued_bytes / 2),
+        }
     }
 
     pub(crate) fn backlog(&self, queued: usize) -> WalError {

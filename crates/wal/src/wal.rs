@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use resurge_store::Store;
+use resurge_store::{ErrorKind, Store, StoreError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,7 +33,7 @@ impl<T> Wal<T> {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use resurge_store::Store;
+    /// use resurge_store::{ErrorKind, Store, StoreError};
     /// use resurge_wal::{Lsn, Wal, WalOptions};
     /// let store = Store::memory();
     /// let (wal, report) = Wal::<String>::open(&store, "jobs", WalOptions::default()).await?;
@@ -92,23 +92,58 @@ impl<T> Wal<T> {
         Ok(())
     }
 
+    /// Resolves when record `through`, which this handle numbered, is durable, and with it all before.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`Predecessor`](WalError::Predecessor), or why the log ended, when the record was not written;
+    /// [`Store`](WalError::Store).
+    pub async fn wait_durable(&self, through: Lsn) -> Result<()> {
+        while self.log.durable_end() <= through.0 {
+            let changed = self.log.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let settled = {
+                let chain = self.log.chain.lock();
+                let intake = self.log.intake.lock();
+                let settled = chain.settled.head.end;
+                // Settled is also what is committed `Buffered`.
+                if settled <= through.0 && intake.next <= through.0 {
+                    let lost = || {
+                        let message = format!("record {through} was given up");
+                        WalError::Predecessor(StoreError::new(ErrorKind::Conflict, message))
+                    };
+                    return Err(intake.ended.clone().unwrap_or_else(lost));
+                }
+                settled
+            };
+            if self.log.durable_end() > through.0 {
+                break;
+            }
+            if settled > through.0 {
+                self.log.store.sync().await?;
+                self.log.set_durable(settled);
+            } else {
+                changed.await;
+            }
+        }
+        Ok(())
+    }
+
     /// Resolves when an append is no longer refused with [`Backlog`](WalError::Backlog). Cancel safe.
     ///
     /// # Errors
     /// [`Closed`](WalError::Closed) or [`Fenced`](WalError::Fenced) when there is nothing to wait for.
     pub async fn ready(&self) -> Result<()> {
         loop {
+            if self.log.has_room()? {
+                return Ok(());
+            }
             let changed = self.log.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            {
-                let intake = self.log.intake.lock();
-                if let Some(ended) = &intake.ended {
-                    return Err(ended.clone());
-                }
-                if intake.queued_bytes <= self.log.options.max_queued_bytes / 2 {
-                    return Ok(());
-                }
+            if self.log.has_room()? {
+                return Ok(());
             }
             changed.await;
         }
@@ -212,7 +247,7 @@ impl<T: Serialize> Wal<T> {
     /// # Errors
     /// See [`Append`].
     pub fn append(&self, record: &T) -> Append {
-        Append::new(self.log.take([record]))
+        Append::new(self.log.take([record], None))
     }
 
     /// Appends records that become durable together or not at all, with consecutive numbers.
@@ -225,7 +260,21 @@ impl<T: Serialize> Wal<T> {
     where
         T: 'a,
     {
-        self.log.take(records)
+        self.log.take(records, None)
+    }
+
+    /// [`append_all`](Self::append_all), if the first record gets the number `at`. For a writer who
+    /// decides upon what it appended before: when any of that failed, nothing more is taken.
+    ///
+    /// It is not refused for what is queued already: wait for [`ready`](Self::ready) before.
+    ///
+    /// # Errors
+    /// [`NotNext`](WalError::NotNext); otherwise see [`Append`].
+    pub fn append_all_at<'a>(&self, at: Lsn, records: impl IntoIterator<Item = &'a T>) -> AppendAll
+    where
+        T: 'a,
+    {
+        self.log.take(records, Some(at))
     }
 }
 
