@@ -4,10 +4,11 @@
 pub mod conformance;
 mod evidence;
 mod fault;
+pub mod kill;
 pub mod sim;
 mod sim_vfs;
 
 pub use evidence::evidence;
 pub use fault::{Call, Fault, FaultStore};
-pub use sim::{SimStore, enumerate};
+pub use sim::{Failure, SimStore, enumerate};
 pub use sim_vfs::{DiskFault, DiskLoss, SimOp, SimOpKind, SimVfs};

@@ -61,6 +61,20 @@ fn drop_finishes_what_was_submitted() {
 }
 
 #[test]
+fn closing_and_dropping_make_buffered_commits_durable() {
+    for close in [true, false] {
+        let script = Script::default();
+        let store = script.store();
+        wait(buffered(&store, put("k", "v"))).unwrap();
+        if close {
+            wait(store.close()).unwrap();
+        }
+        drop(store);
+        assert_eq!(script.events()[2..], [Event::Sync, Event::Close]);
+    }
+}
+
+#[test]
 fn dropping_an_idle_or_closed_store_is_quiet() {
     let script = Script::default();
     drop(script.store());
