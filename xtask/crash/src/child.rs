@@ -1,0 +1,93 @@
+//! The process that is killed: writes as fast as it can and says what was acknowledged.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use resurge_store::Store;
+use resurge_store_sled::{IndexKind, OpenReport, SledOptions, SledStore};
+use resurge_testkit::Failure;
+
+use crate::{batches, log};
+
+/// The exit code of a child that could not open its store.
+pub(crate) const UNOPENABLE: u8 = 3;
+
+/// Says a line: what was acknowledged, after it was. Who cannot speak any more has lost its parent.
+pub(crate) fn say(line: &str) -> Result<(), Failure> {
+    // One write of a whole line: nothing of another task comes between.
+    Ok(std::io::stdout().lock().write_all(format!("{line}\n").as_bytes())?)
+}
+
+/// How the store of a cycle is opened, by the child and by the parent alike: small segments and
+/// frequent images, so that kills hit those too, and each index in turn.
+pub(crate) fn open(dir: &Path, cycle: u64) -> resurge_store::Result<(SledStore, OpenReport)> {
+    let kind = if cycle.is_multiple_of(2) { IndexKind::Sled } else { IndexKind::Memory };
+    let options = SledOptions::new()
+        .index(kind)
+        .segment_sizes(256 << 10, 1 << 20)
+        .image_after(2 << 20)
+        .cache_bytes(16 << 20)
+        .ballast(0);
+    SledStore::open_blocking(dir, options)
+}
+
+/// A way to do it wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Planted {
+    Nothing,
+    /// Says that it is done before it is.
+    Early,
+    /// Commits twice what belongs together.
+    Half,
+}
+
+impl Planted {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "nothing" => Some(Self::Nothing),
+            "early" => Some(Self::Early),
+            "half" => Some(Self::Half),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn main(dir: &str, cycle: &str, planted: &str) -> ExitCode {
+    let (Ok(cycle), Some(planted)) = (cycle.parse(), Planted::parse(planted)) else {
+        return ExitCode::FAILURE;
+    };
+    let store = match open(Path::new(dir), cycle) {
+        Ok((store, _)) => store,
+        Err(e) => {
+            eprintln!("cycle {cycle}: the child cannot open its store: {e}");
+            return ExitCode::from(UNOPENABLE);
+        }
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let written = runtime.map_err(Failure::from).and_then(|runtime| {
+        let store = Store::from_arc(Arc::new(store));
+        runtime.block_on(write(store, cycle, planted))
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("cycle {cycle}: the child failed: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes until killed; returns only when a writer fails.
+async fn write(store: Store, cycle: u64, planted: Planted) -> Result<(), Failure> {
+    say("open")?;
+    let mut writers = tokio::task::JoinSet::new();
+    batches::start(&store, planted, &mut writers);
+    log::start(&store, cycle, &mut writers).await?;
+    match writers.join_next().await {
+        Some(ended) => ended?,
+        None => Err("there are no writers".into()),
+    }
+}

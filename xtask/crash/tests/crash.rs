@@ -1,0 +1,34 @@
+//! A short run of the whole program: nothing is lost, and what is planted is found.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::process::Command;
+
+/// Whether it was content, and its last line.
+fn run(args: &[&str]) -> (bool, String) {
+    // What it keeps for inspection is not kept here.
+    let dir = tempfile::tempdir().unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_resurge-crash"));
+    let output = program.args(args).env("TMPDIR", dir.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.success(), text.lines().last().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    let (clean, line) = run(&["--cycles", "6", "--seed", "2"]);
+    assert!(clean && line.starts_with("cycles=6 acknowledged="), "{line}");
+    assert!(line.ends_with(" lost=0 unopenable=0"), "{line}");
+    resurge_testkit::evidence("crash-kill-9", &line);
+}
+
+#[test]
+fn speaking_too_early_is_found() {
+    let (clean, line) = run(&["--cycles", "60", "--plant", "early"]);
+    assert!(!clean && !line.contains(" lost=0 "), "{line}");
+}
+
+#[test]
+fn half_a_batch_is_found() {
+    let (clean, line) = run(&["--cycles", "60", "--plant", "half"]);
+    assert!(!clean && line.contains(" lost=0 "), "{line}");
+}
