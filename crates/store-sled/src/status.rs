@@ -54,6 +54,7 @@ pub struct OverlayLoad {
 impl Core {
     pub(crate) fn status(&self) -> SledStatus {
         let segments = self.reader.segments();
+        let images = self.images.lock().clone();
         SledStatus {
             index: self.options.index,
             published_seq: self.progress.published(),
@@ -62,7 +63,7 @@ impl Core {
             log_bytes: segments.iter().map(|s| s.file_bytes).sum(),
             log_segments: segments.len(),
             log_bytes_since_image: self.growth.since_image(),
-            images: self.images.lock().clone(),
+            images,
             overlay: self.view.overlay_status().map(|s| OverlayLoad {
                 keys: s.keys,
                 bytes: s.bytes,

@@ -1,3 +1,5 @@
+//! Every bit and every cut of an image is noticed.
+
 use std::fs;
 
 use resurge_commit_log::OsVfs;

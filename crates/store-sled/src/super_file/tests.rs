@@ -1,3 +1,5 @@
+//! Which slot counts, and what damage to them means.
+
 use std::fs;
 
 use resurge_commit_log::OsVfs;
