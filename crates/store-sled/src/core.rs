@@ -1,5 +1,6 @@
 //! What the engine and its maintenance thread share: one open store.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge, Histogram};
@@ -37,7 +38,7 @@ pub(crate) struct Core {
     pub(crate) taking: Mutex<()>,
     pub(crate) growth: Growth,
     pub(crate) space: Space,
-    pub(crate) failure: Failure,
+    pub(crate) failure: Arc<Failure>,
     pub(crate) signals: Signals,
     pub(crate) metrics: Metrics,
     pub(crate) lock: Mutex<Option<Box<dyn VfsLock>>>,
@@ -216,7 +217,7 @@ impl Core {
     /// of what there is.
     pub(crate) fn must_stay_free(&self) -> u64 {
         let newest = self.images.lock().first().map_or(0, |image| image.bytes);
-        let grown = self.growth.since_image.load(Ordering::Relaxed);
+        let grown = self.growth.since_image();
         let waiting = self.view.overlay_status().map_or(0, |s| s.bytes as u64);
         let image = newest.saturating_add(grown);
         self.options.reserve.saturating_add(image).saturating_add(waiting.saturating_mul(3))

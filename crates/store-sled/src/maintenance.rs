@@ -173,18 +173,18 @@ impl Core {
 
     fn image_due(&self) {
         let growth = &self.growth;
-        match self.take_image() {
-            Ok(_) => growth.image_due_at.store(self.image_interval(), Ordering::Relaxed),
-            Err(e) => {
-                self.metrics.image_failures.increment(1);
-                if e.kind() != ErrorKind::Full {
-                    return self.failure.set("taking an image", &e);
-                }
-                tracing::warn!(error = %e, "no room for an image; the log grows until there is");
-                let since = growth.since_image.load(Ordering::Relaxed);
-                let later = since.saturating_add(self.image_interval() / 4);
-                growth.image_due_at.store(later, Ordering::Relaxed);
+        // Commits went on while the last one was taken, and asked again.
+        if growth.since_image() < growth.image_due_at.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(e) = self.take_image() {
+            self.metrics.image_failures.increment(1);
+            if e.kind() != ErrorKind::Full {
+                return self.failure.set("taking an image", &e);
             }
+            tracing::warn!(error = %e, "no room for an image; the log grows until there is");
+            let later = growth.since_image().saturating_add(self.image_interval() / 4);
+            growth.image_due_at.store(later, Ordering::Relaxed);
         }
         self.signals.ballast();
     }

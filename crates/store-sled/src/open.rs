@@ -54,6 +54,7 @@ pub(crate) fn open(path: &Path, options: SledOptions) -> Result<(Core, OpenRepor
         },
         images: Vec::new(),
         store_id: [0; 16],
+        failure: Arc::default(),
         layout,
         options,
     };
@@ -82,6 +83,8 @@ struct Opening {
     layout: Layout,
     /// Known once the super file was read.
     store_id: [u8; 16],
+    /// For what runs in the background from now on.
+    failure: Arc<Failure>,
     report: OpenReport,
     /// Newest first.
     images: Vec<ImageInfo>,
@@ -150,7 +153,7 @@ impl Opening {
             taking: Mutex::new(()),
             growth: Growth::new(since, self.options.image_after.max(newest)),
             space: Space::new(),
-            failure: Failure::default(),
+            failure: Arc::clone(&self.failure),
             signals: Signals::default(),
             metrics: Metrics::new(),
             lock: Mutex::new(Some(lock)),

@@ -12,6 +12,9 @@ use resurge_store::{
 use crate::drain::Drainer;
 use crate::overlay::{Overlay, OverlayStatus};
 
+/// How long cutting the log waits for the index.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
 /// Either all of it in memory, or the newest of it in memory over an index.
 #[derive(Debug)]
 pub(crate) enum View {
@@ -91,11 +94,18 @@ impl View {
         }
     }
 
-    /// Up to where the log is not needed for the index. A map in memory needs images only.
-    pub(crate) fn applied(&self) -> Result<u64> {
+    /// Up to where the log is not needed for the index, after waiting a little for it to hold
+    /// everything up to `wanted`. A map in memory needs images only.
+    pub(crate) fn applied(&self, wanted: u64) -> Result<u64> {
         match self {
             Self::Memory(_) => Ok(u64::MAX),
             Self::Indexed(indexed) => {
+                let caught_up = indexed.overlay.control().wait_applied(CommitSeq(wanted), CATCH_UP);
+                if let Err(e) = caught_up
+                    && e.kind() != ErrorKind::Unavailable
+                {
+                    return Err(e);
+                }
                 let applied = indexed.overlay.applied();
                 // What was applied after the last flush may be gone after a kill.
                 indexed.overlay.index().flush().map_err(StoreError::from)?;

@@ -49,8 +49,9 @@ pub trait Engine: Debug + Send + Sync + 'static {
     /// Writes the group to the log; not yet durable, not yet visible.
     ///
     /// # Errors
-    /// `Full`, `Unavailable` and `Invalid` mean that nothing was written and the engine goes on.
-    /// Any other error poisons the store: what was written is unknown.
+    /// `Full`, `Unavailable` and `Invalid` mean that nothing was written and the engine goes on;
+    /// `Closed` that nothing was written because the engine failed before: it poisons the store.
+    /// Any other error poisons it, too, and what was written is unknown.
     fn log(&self, group: &Group) -> Result<()>;
 
     /// Makes everything logged durable.

@@ -34,6 +34,7 @@ impl Core {
         };
         self.growth.since_image.fetch_sub(grown, Ordering::Relaxed);
         self.retire(image)?;
+        self.growth.image_due_at.store(self.image_interval(), Ordering::Relaxed);
         self.cut_log()?;
         let took = clock.monotonic().saturating_since(started);
         self.metrics.images.increment(1);
@@ -134,7 +135,7 @@ impl Core {
             }
             images.last().map_or(0, |image| image.begin)
         };
-        let upto = oldest.min(self.view.applied()?);
+        let upto = oldest.min(self.view.applied(oldest)?);
         for segment in self.reader.segments() {
             if segment.last_seq > upto {
                 break;

@@ -68,9 +68,10 @@ impl Opening {
         };
         let options =
             OverlayOptions { max_bytes: self.options.overlay_bytes, ..OverlayOptions::default() };
-        // A failure is found by the next commit and the next read: the overlay keeps it.
-        let on_failure = Box::new(|_: &IndexError| {
+        let failure = Arc::clone(&self.failure);
+        let on_failure = Box::new(move |error: &IndexError| {
             metrics::counter!("resurge_sled_index_failures_total").increment(1);
+            failure.set("the index", &StoreError::from(error.clone()));
         });
         let overlay = Arc::new(Overlay::new(index, CommitSeq(log.last_seq()), options, on_failure));
         let drainer = Drainer::start(Arc::clone(&overlay))?;

@@ -7,5 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
+mod background;
+mod faults;
 mod fixture;
+mod full_disk;
+mod images;
+mod index_damage;
 mod reopen;
+mod salvage;
+mod super_damage;
+mod values;

@@ -86,6 +86,7 @@ impl<E: Engine> Committer<E> {
         let not_written = match logged {
             Ok(()) => None,
             Err(e) if leaves_engine_whole(&e) => Some(e),
+            Err(e) if e.kind() == ErrorKind::Closed => return self.end(delivery, bytes, &e),
             Err(e) => return self.fail(delivery, bytes, e),
         };
         let group = group.filter(|_| not_written.is_none()).map(Arc::new);
@@ -157,10 +158,15 @@ impl<E: Engine> Committer<E> {
             format!("the log failed, the outcome is unknown until the store is reopened: {cause}"),
             cause,
         );
+        self.end(delivery, bytes, &error);
+    }
+
+    /// Tells this group, and everybody after it.
+    fn end(&mut self, delivery: Delivery, bytes: usize, error: &StoreError) {
         // ORDER: refuse first, so that whoever is told cannot commit on top.
-        self.shared.poison(&error);
+        self.shared.poison(error);
         self.shared.resolved(bytes);
-        delivery.fail(&error);
+        delivery.fail(error);
     }
 }
 
