@@ -16,7 +16,7 @@ const LEN: usize = 2 + 8 * 8 + 16;
 /// [revision u64][first_lsn u64][first_page u64][last_page u64][end u64][next u64][digest 16]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Keys outside `first_page..end` may still be there and must go before the next page is written.
+    /// Pages outside `first_page..=last_page` may still be there and must go before the next page is written.
     pub(crate) cleaning: bool,
     /// One more with every writer that takes over.
     pub(crate) epoch: u64,
@@ -58,6 +58,11 @@ impl Head {
 
     pub(crate) fn has_pages(&self) -> bool {
         self.last_page >= self.first_page
+    }
+
+    /// No page begins here or later.
+    pub(crate) fn beyond(&self) -> u64 {
+        self.first_page.max(self.last_page.saturating_add(1))
     }
 
     pub(crate) fn encode(&self, keys: &Keys) -> Bytes {

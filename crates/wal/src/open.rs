@@ -165,22 +165,50 @@ async fn has_pages(store: &Store, keys: &Keys) -> Result<bool> {
     Ok(!store.scan(keys.pages_from(0), options).await?.entries.is_empty())
 }
 
-/// Writing goes on behind the last page, so that one must be whole.
+/// Writing goes on behind the last page, so that one must be whole, and nothing may be behind it.
 async fn check_last_page(store: &Store, keys: &Keys, head: &Head) -> Result<()> {
-    if !head.has_pages() {
-        return Ok(());
+    // While something is left to be removed there may be more.
+    let range = if head.cleaning { keys.pages(0, head.end) } else { keys.pages_from(0) };
+    let newest = ScanOptions::new().reverse().max_entries(1);
+    let found = store.scan(range, newest).await?.entries.into_iter().next();
+    let first = found.as_ref().and_then(|entry| keys.first_of(&entry.key)).unwrap_or_default();
+    match found {
+        Some(entry) if first >= head.end || (first >= head.first_page && !head.has_pages()) => {
+            Err(keys.damage(DamageKind::ChainBroken, first, entry.key).into())
+        }
+        _ if !head.has_pages() => Ok(()),
+        Some(entry) if first == head.last_page => {
+            let page = Page::decode(keys, &entry.key, &entry.value)?;
+            if page.framing.end() == head.end && page.digest == head.digest {
+                return Ok(());
+            }
+            Err(keys.damage(DamageKind::ChainBroken, first, entry.key).into())
+        }
+        // Between the last page's beginning and the log's end.
+        Some(entry) if first > head.last_page => {
+            Err(keys.damage(DamageKind::ChainBroken, first, entry.key).into())
+        }
+        _ => {
+            let missing = DamageKind::PageMissing;
+            Err(keys.damage(missing, head.last_page, keys.page(head.last_page)?).into())
+        }
     }
-    let key = keys.page(head.last_page)?;
-    let damage =
-        |kind| -> Result<(), Damage> { Err(keys.damage(kind, head.last_page, key.clone())) };
-    let checked = match store.get(&key).await? {
-        None => damage(DamageKind::PageMissing),
-        Some(stored) => Page::decode(keys, &key, &stored).and_then(|page| {
-            let fits = page.framing.end() == head.end && page.digest == head.digest;
-            if fits { Ok(()) } else { damage(DamageKind::ChainBroken) }
-        }),
-    };
-    checked.map_err(WalError::Corrupt)
+}
+
+/// A page where none may be; `None` while some are still to be removed.
+pub(crate) async fn stray(store: &Store, keys: &Keys, head: &Head) -> Result<Option<Damage>> {
+    if head.cleaning {
+        return Ok(None);
+    }
+    let options = ScanOptions::new().max_entries(1).keys_only();
+    for range in [keys.pages(0, head.first_page), keys.pages_from(head.beyond())] {
+        let page = store.scan(range, options.clone()).await?;
+        if let Some(entry) = page.entries.into_iter().next() {
+            let first = keys.first_of(&entry.key).unwrap_or_default();
+            return Ok(Some(keys.damage(DamageKind::ChainBroken, first, entry.key)));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes the head ours, in the store if `claim`, else in memory, to be stored with the first page.
@@ -213,7 +241,7 @@ async fn take_over(store: &Store, keys: &Keys, mut found: Found, claim: bool) ->
 /// Removes every page outside of what the head describes, and returns how many there were.
 pub(crate) async fn clean(store: &Store, keys: &Keys, head: &Head) -> Result<u64> {
     let before = store.remove_range(keys.pages(0, head.first_page)).await?;
-    Ok(before + store.remove_range(keys.pages_from(head.end)).await?)
+    Ok(before + store.remove_range(keys.pages_from(head.beyond())).await?)
 }
 
 /// The head as it is stored now; `None` for a log that does not exist.

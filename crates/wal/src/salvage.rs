@@ -6,7 +6,7 @@ use resurge_store::{Key, ScanOptions, Store};
 
 use crate::head::Head;
 use crate::keys::Keys;
-use crate::open::lsns;
+use crate::open::{lsns, stray};
 use crate::page::{Digest, PER_RECORD};
 use crate::walk::{Expected, Place, Walk};
 use crate::{Damage, Lsn, Result};
@@ -49,7 +49,13 @@ pub(crate) async fn survey(
 async fn behind_head(store: &Store, keys: &Keys, head: Head) -> Result<(Head, Option<Salvaged>)> {
     let start = Place::before_page(head.first_page);
     let mut walk = Walk::new(store, keys, start, Some(Expected::of(&head)));
-    let Some(damage) = read_on(&mut walk).await? else { return Ok((head, None)) };
+    let damage = match read_on(&mut walk).await? {
+        Some(damage) => damage,
+        None => match stray(store, keys, &head).await? {
+            Some(damage) => damage,
+            None => return Ok((head, None)),
+        },
+    };
     let (last_page, digest) = walk.place.last.unwrap_or((0, head.digest));
     let end = walk.place.end;
     let lost = lsns(end.max(head.first_lsn)..head.end.max(head.first_lsn));

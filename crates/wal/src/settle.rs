@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use resurge_store::{CommitSeq, Durability, ErrorKind, Result as StoreResult, StoreError};
 
-use crate::WalError;
 use crate::chain::Flight;
-use crate::head::Head;
+use crate::head::{Head, Tip};
 use crate::log::Log;
+use crate::{DamageKind, WalError};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -170,32 +169,30 @@ impl Log {
                 Err(e) => return Err(self.closed(Some(e))),
             }
         };
-        let (settled, ours) = {
-            let chain = self.chain.lock();
-            (chain.settled.stored.clone(), chain.tip.head.clone())
-        };
-        if stored == settled {
+        let mut chain = self.chain.lock();
+        if stored == chain.settled.stored {
             return Ok(());
         }
-        Err(self.displaced(stored.as_ref(), &ours))
+        let ours = (chain.tip.head.epoch, chain.tip.head.owner);
+        let found = stored.as_ref().map(|stored| Head::decode(&self.keys, stored));
+        Err(match found {
+            // A batch of ours was committed after its `Staged` had been dropped: it counts.
+            Some(Ok(head)) if (head.epoch, head.owner) == ours => {
+                chain.settled = Tip { head, stored };
+                return Ok(());
+            }
+            Some(Ok(head)) => self.fenced(ours.0, head.epoch),
+            Some(Err(damage)) => self.corrupt(damage),
+            None => {
+                let missing = DamageKind::HeadMissing;
+                self.corrupt(self.keys.damage(missing, 1, self.keys.head.clone()))
+            }
+        })
     }
 
-    fn displaced(&self, stored: Option<&Bytes>, ours: &Head) -> WalError {
-        let found = match stored.map(|stored| Head::decode(&self.keys, stored)) {
-            Some(Ok(found)) => found,
-            Some(Err(damage)) => return self.corrupt(damage),
-            None => {
-                let missing = crate::DamageKind::HeadMissing;
-                return self.corrupt(self.keys.damage(missing, 1, self.keys.head.clone()));
-            }
-        };
-        if (found.epoch, found.owner) == (ours.epoch, ours.owner) {
-            let message = "the log does not end where this writer left it";
-            return self.closed(Some(StoreError::new(ErrorKind::Indeterminate, message)));
-        }
+    fn fenced(&self, ours: u64, epoch: u64) -> WalError {
         self.metrics.fenced.increment(1);
-        let (ours, epoch) = (ours.epoch, found.epoch);
-        tracing::warn!(log = %self.keys.name, ours, epoch, "fenced: another writer took the log over");
+        tracing::warn!(log = %self.keys.name, ours, epoch, "another writer took the log over");
         WalError::Fenced { log: Arc::clone(&self.keys.name), ours, epoch }
     }
 

@@ -131,8 +131,8 @@ impl<T> fmt::Debug for Stage<T> {
 ///
 /// Call [`submitted`](Self::submitted) right after `store.commit` was *called*. Dropping it before
 /// that leaves the log as it was: its numbers are given again, unless others queued behind it
-/// meanwhile and hold later ones; then they are given up. Committing the batch after that fails with
-/// `Conflict` or fences nobody but this handle, so don't.
+/// meanwhile and hold later ones; then they are given up. Do not commit the batch after that: it is
+/// refused, or the appends that took its numbers are.
 #[must_use = "dropping it gives the records up"]
 pub struct Staged {
     log: Arc<Log>,

@@ -4,7 +4,7 @@ use resurge_store::Store;
 
 use crate::head::Head;
 use crate::keys::Keys;
-use crate::open::read_head;
+use crate::open::{read_head, stray};
 use crate::walk::{Expected, Place, Walk};
 use crate::{Damage, Lsn, Result, WalError};
 
@@ -46,13 +46,9 @@ pub(crate) async fn verify(store: &Store, keys: &Keys) -> Result<VerifyReport> {
         skipped: 0,
         damage: None,
     };
-    let head = match read_head(store, keys).await {
+    let mut head = match read_head(store, keys).await {
         Ok(head) => head.unwrap_or_else(|| Head::genesis(keys)),
-        Err(WalError::Corrupt(damage)) => {
-            report.damage = Some(damage);
-            return Ok(report);
-        }
-        Err(e) => return Err(e),
+        Err(e) => return blame(report, e),
     };
     report.first_lsn = Lsn(head.first_lsn);
     report.next_lsn = Lsn(head.next);
@@ -68,12 +64,26 @@ pub(crate) async fn verify(store: &Store, keys: &Keys) -> Result<VerifyReport> {
                 report.bytes += page.stored_bytes as u64;
                 report.skipped += page.framing.first.saturating_sub(before.max(head.first_lsn));
             }
-            Ok(None) => return Ok(report),
-            Err(WalError::Corrupt(damage)) => {
-                report.damage = Some(damage);
-                return Ok(report);
-            }
-            Err(e) => return Err(e),
+            Ok(None) => break,
+            Err(e) => return blame(report, e),
         }
     }
+    // Of a log that is being written, pages behind the head read above are no strays: look again.
+    while let Some(damage) = stray(store, keys, &head).await? {
+        let now = read_head(store, keys).await?.unwrap_or_else(|| Head::genesis(keys));
+        if now == head {
+            report.damage = Some(damage);
+            break;
+        }
+        head = now;
+    }
+    Ok(report)
+}
+
+fn blame(mut report: VerifyReport, error: WalError) -> Result<VerifyReport> {
+    match error {
+        WalError::Corrupt(damage) => report.damage = Some(damage),
+        other => return Err(other),
+    }
+    Ok(report)
 }
