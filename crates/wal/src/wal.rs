@@ -33,7 +33,7 @@ impl<T> Wal<T> {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use resurge_store::{ErrorKind, Store, StoreError};
+    /// use resurge_store::Store;
     /// use resurge_wal::{Lsn, Wal, WalOptions};
     /// let store = Store::memory();
     /// let (wal, report) = Wal::<String>::open(&store, "jobs", WalOptions::default()).await?;

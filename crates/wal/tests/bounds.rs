@@ -131,7 +131,7 @@ async fn truncation_removes_whole_pages_and_hides_the_rest() {
         assert_eq!((done.first_lsn, wal.first_lsn()), (Lsn(first), Lsn(first)));
         let kept: Vec<u64> = [1, 3, 5, 7, 9].into_iter().filter(|p| p + 1 >= first).collect();
         assert_eq!(pages(&store).await, kept, "before {before}");
-        assert_eq!(done.pages as usize, 5 - kept.len());
+        assert_eq!(done.pages, 5 - kept.len() as u64);
         for wal in [wal, open(&store).await] {
             let found = all(&wal).await;
             assert_eq!(found.len() as u64, 11 - first);
@@ -293,9 +293,9 @@ async fn thousands_of_logs_share_a_store_without_seeing_each_other() {
     while metrics.num_alive_tasks() > 0 {
         tokio::task::yield_now().await;
     }
-    for i in [0, 1, 10, 100, 1_000] {
-        let mut replay = logs[i].replay(Lsn::START).await.unwrap();
-        assert_eq!(replay.next().await.unwrap(), Some((Lsn(1), i as u32)));
+    for (wal, i) in logs.iter().zip(0_u32..).step_by(97) {
+        let mut replay = wal.replay(Lsn::START).await.unwrap();
+        assert_eq!(replay.next().await.unwrap(), Some((Lsn(1), i)));
         assert_eq!(replay.next().await.unwrap(), None);
     }
     let (gets, scans) = (faults.calls(Call::Get), faults.calls(Call::Scan));

@@ -1,6 +1,6 @@
 //! Every byte flipped, every page dropped, duplicated and swapped: detected, located, and salvaged to
 //! exactly what was before.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
 

@@ -1,5 +1,4 @@
 //! Failures of the store: waited out, told, or the end of the log.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod support;
 

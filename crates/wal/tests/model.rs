@@ -1,5 +1,5 @@
 //! Random sequences of everything a log can do, compared with a plain list.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
 
@@ -108,7 +108,9 @@ async fn take(
         Do::Stage(sizes, behind) => {
             let mut stage = wal.stage().await.unwrap();
             let made: Vec<_> = sizes.into_iter().map(|size| model.make(size)).collect();
-            made.iter().for_each(|record| stage.push(record).unwrap());
+            for record in &made {
+                stage.push(record).unwrap();
+            }
             let mut batch = Batch::new();
             let staged = stage.write(&mut batch).unwrap();
             let (lsns, record) = (staged.lsns(), model.make(3));
@@ -125,7 +127,9 @@ async fn take(
         Do::DropStage(sizes, behind) => {
             let mut stage = wal.stage().await.unwrap();
             let made: Vec<_> = sizes.into_iter().map(|size| model.make(size)).collect();
-            made.iter().for_each(|record| stage.push(record).unwrap());
+            for record in &made {
+                stage.push(record).unwrap();
+            }
             let staged = stage.write(&mut Batch::new()).unwrap();
             let record = model.make(3);
             let behind = behind.then(|| wal.append(&record));

@@ -283,7 +283,7 @@ async fn several_logs_staged_together_by_many_do_not_deadlock() {
             logs.rotate_left(task % 3);
             tokio::spawn(async move {
                 for i in 0..20 {
-                    let wanted = logs.iter().fold(Tickets::new(), |tickets, wal| tickets.of(wal));
+                    let wanted = logs.iter().fold(Tickets::new(), Tickets::of);
                     let mut tickets = wanted.acquire().await.unwrap();
                     let mut batch = Batch::new();
                     let mut staged = Vec::new();
