@@ -6,15 +6,15 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use resurge_store::{
-    Batch, BoxFuture, CommitSeq, Durability, ErrorKind, Guard, Key, KeyRange, MemoryStore,
-    Namespace, Op, Page, Result, ScanOptions, StateStore, StoreError, StoreInfo, Watch,
+    Batch, BoxFuture, CommitSeq, Durability, Entry, ErrorKind, Guard, Key, KeyRange, MemoryStore,
+    Namespace, Op, Page, Record, Result, ScanOptions, StateStore, StoreError, StoreInfo, Watch,
     WatchRegistry,
 };
 use resurge_testkit::conformance::{CASES, Harness, Verdict};
@@ -54,6 +54,25 @@ enum Bug {
     ForgetsLastCommitOnReopen,
     RevivesDeletesOnReopen,
     StartsSequenceAgainOnReopen,
+    DeletingNothingRefused,
+    LongBatchesCut,
+    RefusedBatchesLeaveTraces,
+    AcknowledgedUnseen,
+    OtherNamespacesSkipped,
+    ValuesEndAtZero,
+    ConflictSpoilsTheNext,
+    OrderedByLength,
+    RangesHaveNoEnd,
+    OneNamespaceAtATime,
+    DeletedKeysScanned,
+    NextNeedsItsKey,
+    KeysCutAt1000,
+    KeysEndAtZero,
+    ReadsAlternate,
+    IdleSyncFails,
+    InfoIsWishful,
+    ExpiresByItself,
+    DamageIsAbsence,
 }
 
 const ALL: &[(Bug, &str)] = &[
@@ -112,6 +131,35 @@ const ALL: &[(Bug, &str)] = &[
     (Bug::ForgetsLastCommitOnReopen, "close_keeps_what_was_submitted"),
     (Bug::RevivesDeletesOnReopen, "deletes_are_there_after_a_reopen"),
     (Bug::StartsSequenceAgainOnReopen, "sequence_numbers_go_on_after_a_reopen"),
+    (Bug::DeletingNothingRefused, "deleting_nothing_is_fine"),
+    (Bug::LongBatchesCut, "a_batch_of_ten_thousand_operations_applies"),
+    (Bug::RefusedBatchesLeaveTraces, "a_refused_batch_is_no_basis_for_guards"),
+    (Bug::AcknowledgedUnseen, "what_is_acknowledged_is_readable"),
+    (Bug::OtherNamespacesSkipped, "a_batch_applies_to_all_its_namespaces"),
+    (Bug::AcknowledgedUnseen, "writers_do_not_disturb_each_other"),
+    (Bug::ConflictSpoilsTheNext, "a_conflict_does_not_disturb_its_neighbours"),
+    (Bug::OrderedByLength, "entries_come_in_byte_order"),
+    (Bug::RangesHaveNoEnd, "namespaces_do_not_leak_into_each_other"),
+    (Bug::RangesHaveNoEnd, "ranges_respect_their_bounds"),
+    (Bug::RangesHaveNoEnd, "an_empty_range_is_an_empty_page"),
+    (Bug::OneNamespaceAtATime, "everything_spans_namespaces"),
+    (Bug::DeletedKeysScanned, "a_scan_sees_overwritten_and_deleted_keys_as_they_are"),
+    (Bug::DeletedKeysScanned, "get_and_scan_agree"),
+    (Bug::NextNeedsItsKey, "paging_goes_on_while_keys_come_and_go"),
+    (Bug::KeysCutAt1000, "the_smallest_and_largest_keys_work"),
+    (Bug::ValuesEndAtZero, "every_byte_value_survives"),
+    (Bug::KeysEndAtZero, "entries_come_in_byte_order"),
+    (Bug::ReadsAlternate, "readers_never_see_time_go_back"),
+    (Bug::IdleSyncFails, "sync_works_on_an_idle_store"),
+    (Bug::InfoIsWishful, "info_names_the_backend_and_honest_limits"),
+    (Bug::ExpiresByItself, "an_expired_record_is_hidden"),
+    (Bug::ExpiresByItself, "an_expired_record_can_be_replaced"),
+    (Bug::ExpiresByItself, "records_expire_by_the_injected_clock"),
+    (Bug::DamageIsAbsence, "a_record_under_another_key_is_corrupt"),
+    (Bug::DamageIsAbsence, "a_flipped_bit_is_corrupt"),
+    (Bug::DamageIsAbsence, "sweep_leaves_what_is_no_record"),
+    (Bug::RestOfPageForgotten, "remove_range_removes_the_range_and_nothing_else"),
+    (Bug::RestOfPageForgotten, "sweep_deletes_expired_records_only"),
 ];
 
 /// A store with one bug.
@@ -122,6 +170,10 @@ struct Broken {
     closed: AtomicBool,
     waiting: Mutex<Option<(Batch, Durability)>>,
     early: WatchRegistry,
+    /// Keys of refused batches, of deletes, or what was read last; as the bug needs.
+    traces: Mutex<Vec<Key>>,
+    /// Reads, or commits; as the bug needs.
+    calls: Arc<AtomicU64>,
 }
 
 fn now<T>(mut future: BoxFuture<'_, T>) -> Option<T> {
@@ -129,6 +181,17 @@ fn now<T>(mut future: BoxFuture<'_, T>) -> Option<T> {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
     }
+}
+
+/// The key a store with bad keys uses.
+fn mangled(bug: Bug, key: &Key) -> Key {
+    let bytes = key.bytes();
+    let cut = match bug {
+        Bug::KeysCutAt1000 => bytes.len().min(1_000),
+        Bug::KeysEndAtZero => bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len()),
+        _ => bytes.len(),
+    };
+    key.namespace().key(&bytes[..cut]).unwrap()
 }
 
 fn rebuilt(ops: &[Op], guards: &[(Key, Guard)]) -> Batch {
@@ -163,11 +226,21 @@ impl Broken {
 
 impl StateStore for Broken {
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Bytes>>> {
-        let got = self.inner.get(key);
         let bug = self.bug;
+        let odd = self.calls.fetch_add(1, Ordering::Relaxed) % 2 == 1;
         Box::pin(async move {
-            let value = got.await?;
+            let value = self.inner.get(&mangled(bug, key)).await?;
+            let record = value.as_ref().map(|value| Record::decode(key, value));
             Ok(match bug {
+                Bug::ValuesEndAtZero => value.map(|v| {
+                    let end = v.iter().position(|b| *b == 0).unwrap_or(v.len());
+                    v.slice(..end)
+                }),
+                Bug::ReadsAlternate if odd => None,
+                Bug::ExpiresByItself => {
+                    value.filter(|_| record.is_none_or(|r| r.is_ok_and(|r| r.expiry().is_none())))
+                }
+                Bug::DamageIsAbsence => value.filter(|_| record.is_none_or(|r| r.is_ok())),
                 Bug::EmptyValuesAreAbsent => value.filter(|v| !v.is_empty()),
                 Bug::LargeValuesCut => value.map(|v| v.slice(..v.len().min(4_000_000))),
                 _ => value,
@@ -196,8 +269,35 @@ impl StateStore for Broken {
                 }
                 return Ok(page);
             }
+            if self.bug == Bug::NextNeedsItsKey
+                && let Some((0, before)) = range.start().split_last()
+                && let Ok(key) = Key::from_raw(Bytes::copy_from_slice(before))
+                && self.inner.get(&key).await?.is_none()
+            {
+                return Ok(Page::default());
+            }
+            if self.bug == Bug::RangesHaveNoEnd {
+                let all = ScanOptions { max_entries: 10_000, ..options.clone() };
+                let mut page = self.inner.scan(KeyRange::everything(), all).await?;
+                page.entries.retain(|entry| entry.key.raw() >= range.start());
+                return Ok(page);
+            }
             let mut page = self.inner.scan(range.clone(), options.clone()).await?;
             match self.bug {
+                Bug::OrderedByLength => page.entries.sort_by_key(|e| e.key.bytes().len()),
+                Bug::OneNamespaceAtATime => {
+                    let first = page.entries.first().map(|e| e.key.namespace());
+                    page.entries.retain(|e| Some(e.key.namespace()) == first);
+                }
+                Bug::DeletedKeysScanned => {
+                    let deleted = self.traces.lock().clone();
+                    let ghosts = deleted.into_iter().filter(|key| range.contains(key));
+                    let value = Bytes::from("deleted");
+                    page.entries.extend(ghosts.map(|key| Entry { key, value: value.clone() }));
+                }
+                Bug::DamageIsAbsence => {
+                    page.entries.retain(|e| Record::decode(&e.key, &e.value).is_ok());
+                }
                 Bug::RestOfPageForgotten => page.next = None,
                 Bug::NextRepeatsLastKey if page.entries.len() > 1 => {
                     let before_last = page.entries[page.entries.len() - 2].key.clone();
@@ -212,6 +312,7 @@ impl StateStore for Broken {
         })
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each bug")]
     fn commit(
         &self,
         batch: Batch,
@@ -264,6 +365,69 @@ impl StateStore for Broken {
                     })
                 })
             }
+            Bug::DeletingNothingRefused => {
+                let missing = |op: &&Op| {
+                    op.value().is_none()
+                        && now(self.inner.get(op.key())).is_none_or(|v| v.unwrap().is_none())
+                };
+                if batch.ops().iter().any(|op| missing(&op)) {
+                    let e = StoreError::invalid("there is nothing to delete");
+                    return Box::pin(std::future::ready(Err(e)));
+                }
+                inner.commit(batch, durability)
+            }
+            Bug::OtherNamespacesSkipped => {
+                let first = batch.ops()[0].key().namespace();
+                let own = batch.ops().iter().filter(|op| op.key().namespace() == first);
+                let own: Vec<Op> = own.cloned().collect();
+                inner.commit(rebuilt(&own, batch.guards()), durability)
+            }
+            Bug::LongBatchesCut => {
+                let most = batch.ops().len().min(9_000);
+                inner.commit(rebuilt(&batch.ops()[..most], batch.guards()), durability)
+            }
+            Bug::RefusedBatchesLeaveTraces => {
+                let mut traces = self.traces.lock();
+                for (key, guard) in batch.guards() {
+                    if *guard == Guard::Absent && traces.contains(key) {
+                        let e = StoreError::conflict(key.clone(), "a refused batch wrote it");
+                        return Box::pin(std::future::ready(Err(e)));
+                    }
+                }
+                if batch.guards().iter().any(|(_, guard)| *guard == Guard::Present) {
+                    traces.extend(batch.ops().iter().map(|op| op.key().clone()));
+                }
+                inner.commit(batch, durability)
+            }
+            Bug::AcknowledgedUnseen => {
+                drop(inner.commit(batch, durability));
+                let seq = self.calls.fetch_add(1, Ordering::Relaxed) / 2;
+                Box::pin(std::future::ready(Ok(CommitSeq(seq))))
+            }
+            Bug::ConflictSpoilsTheNext => {
+                let refused = batch.guards().iter().any(|(_, guard)| *guard == Guard::Present);
+                if self.closed.swap(refused, Ordering::Relaxed) {
+                    let e = StoreError::new(ErrorKind::Unavailable, "still upset");
+                    return Box::pin(std::future::ready(Err(e)));
+                }
+                inner.commit(batch, durability)
+            }
+            Bug::DeletedKeysScanned => {
+                let deleted = batch.ops().iter().filter(|op| op.value().is_none());
+                self.traces.lock().extend(deleted.map(|op| op.key().clone()));
+                inner.commit(batch, durability)
+            }
+            Bug::KeysCutAt1000 | Bug::KeysEndAtZero => {
+                let mut cut = Batch::new();
+                for op in batch.ops() {
+                    let key = mangled(self.bug, op.key());
+                    match op.value() {
+                        Some(value) => cut.put(key, value.clone()),
+                        None => cut.delete(key),
+                    };
+                }
+                inner.commit(cut, durability)
+            }
             Bug::EmptyBatchesSkipped if batch.is_empty() => {
                 Box::pin(std::future::ready(Ok(CommitSeq(0))))
             }
@@ -273,9 +437,14 @@ impl StateStore for Broken {
             }
             Bug::WatchFiresBeforePublish => {
                 self.early.published([&batch]);
+                let reads = Arc::clone(&self.calls);
+                let before = reads.load(Ordering::Relaxed);
                 Box::pin(async move {
                     // Long enough for whoever was woken to look.
-                    for _ in 0..100 {
+                    for _ in 0..10_000 {
+                        if reads.load(Ordering::Relaxed) > before {
+                            break;
+                        }
                         tokio::task::yield_now().await;
                     }
                     inner.commit(batch, durability).await
@@ -302,6 +471,10 @@ impl StateStore for Broken {
     }
 
     fn sync(&self) -> BoxFuture<'static, Result<()>> {
+        if self.bug == Bug::IdleSyncFails && self.calls.load(Ordering::Relaxed) == 0 {
+            let e = StoreError::new(ErrorKind::Unavailable, "there is nothing to sync");
+            return Box::pin(std::future::ready(Err(e)));
+        }
         self.inner.sync()
     }
 
@@ -314,7 +487,11 @@ impl StateStore for Broken {
     }
 
     fn info(&self) -> StoreInfo {
-        self.inner.info()
+        let mut info = self.inner.info();
+        if self.bug == Bug::InfoIsWishful {
+            info.max_value_bytes *= 2;
+        }
+        info
     }
 
     fn close(&self) -> BoxFuture<'static, Result<()>> {
@@ -340,7 +517,9 @@ struct Kept {
 impl Kept {
     fn broken(&self, inner: Arc<dyn StateStore>) -> Arc<dyn StateStore> {
         let (closed, waiting) = (AtomicBool::new(false), Mutex::new(None));
-        Arc::new(Broken { bug: self.bug, inner, closed, waiting, early: WatchRegistry::new() })
+        let (early, traces) = (WatchRegistry::new(), Mutex::new(Vec::new()));
+        let calls = Arc::default();
+        Arc::new(Broken { bug: self.bug, inner, closed, waiting, early, traces, calls })
     }
 }
 
@@ -418,6 +597,13 @@ fn without_a_bug_the_same_cases_pass() {
     for case in CASES {
         assert_eq!(outcome(Bug::None, case.name), Ok(Verdict::Passed), "{}", case.name);
     }
+}
+
+#[test]
+fn every_case_has_a_control() {
+    let controlled = |name: &&str| ALL.iter().any(|(_, case)| case == name);
+    let names = CASES.iter().map(|case| case.name);
+    assert_eq!(names.filter(|name| !controlled(name)).collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use resurge_store::{Durability, ErrorKind, Guard, Result, StateStore};
@@ -155,26 +156,35 @@ pub(super) async fn unavailable_means_nothing_was_written(
 pub(super) async fn readers_never_see_time_go_back(
     subject: &Subject,
 ) -> Result<Verdict, CaseFailure> {
+    const CHANGES: u64 = 50;
     let store = subject.open().await?;
-    let shared = &store;
+    let (shared, reading) = (&store, &Arc::new(AtomicU64::new(4)));
     all(5, |task| {
-        let store = Arc::clone(shared);
+        let (store, reading) = (Arc::clone(shared), Arc::clone(reading));
         async move {
             if task == 0 {
-                for i in 1..=200_u64 {
-                    let durability =
-                        if i % 2 == 0 { Durability::Durable } else { Durability::Buffered };
+                let mut i = 0_u64;
+                while reading.load(Ordering::Acquire) > 0 {
+                    i += 1;
+                    let durability = if i.is_multiple_of(2) {
+                        Durability::Durable
+                    } else {
+                        Durability::Buffered
+                    };
                     store.commit(put("n", i.to_string())?, durability).await?;
+                    tokio::task::yield_now().await;
                 }
                 return Ok(());
             }
-            let mut seen = 0;
-            while seen < 200 {
+            let (mut seen, mut changes) = (0, 0);
+            while changes < CHANGES {
                 let now = number(get(&*store, "n").await?.as_ref())?;
                 ensure!(now >= seen, "{now} was read after {seen}");
+                changes += u64::from(now > seen);
                 seen = now;
                 tokio::task::yield_now().await;
             }
+            reading.fetch_sub(1, Ordering::AcqRel);
             Ok(())
         }
     })
