@@ -99,35 +99,39 @@ impl<T> Wal<T> {
     /// [`Predecessor`](WalError::Predecessor), or why the log ended, when the record was not written;
     /// [`Store`](WalError::Store).
     pub async fn wait_durable(&self, through: Lsn) -> Result<()> {
-        while self.log.durable_end() <= through.0 {
+        loop {
+            if self.log.durable_end() > through.0 {
+                return Ok(());
+            }
             let changed = self.log.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let settled = {
                 let chain = self.log.chain.lock();
                 let intake = self.log.intake.lock();
-                let settled = chain.settled.head.end;
-                // Settled is also what is committed `Buffered`.
-                if settled <= through.0 && intake.next <= through.0 {
+                let head = &chain.settled.head;
+                if head.next > through.0 {
+                    // Settled is also what is committed `Buffered`, and a number given up for good.
+                    Some(head.end)
+                } else if intake.next <= through.0 {
                     let lost = || {
                         let message = format!("record {through} was given up");
                         WalError::Predecessor(StoreError::new(ErrorKind::Conflict, message))
                     };
                     return Err(intake.ended.clone().unwrap_or_else(lost));
+                } else {
+                    None
                 }
-                settled
             };
-            if self.log.durable_end() > through.0 {
-                break;
+            if let Some(end) = settled {
+                if self.log.durable_end() < end {
+                    self.log.store.sync().await?;
+                    self.log.set_durable(end);
+                }
+                return Ok(());
             }
-            if settled > through.0 {
-                self.log.store.sync().await?;
-                self.log.set_durable(settled);
-            } else {
-                changed.await;
-            }
+            changed.await;
         }
-        Ok(())
     }
 
     /// Resolves when an append is no longer refused with [`Backlog`](WalError::Backlog). Cancel safe.

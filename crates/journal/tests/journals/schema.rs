@@ -97,6 +97,15 @@ async fn a_machine_may_freeze_as_something_else() {
     assert!(error.to_string().contains("no migration from schema version 1"), "{error}");
 }
 
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Words(Vec<String>);
+impl PlainMachine for Words {
+    type Event = String;
+    fn apply(&mut self, event: &String) {
+        self.0.push(event.clone());
+    }
+}
+
 #[tokio::test]
 async fn an_event_of_another_type_is_no_event() {
     let store = Store::memory();
@@ -104,14 +113,6 @@ async fn an_event_of_another_type_is_no_event() {
     record(&journal, [1]).await;
     drop(journal);
 
-    #[derive(Clone, Default, Serialize, Deserialize)]
-    struct Words(Vec<String>);
-    impl PlainMachine for Words {
-        type Event = String;
-        fn apply(&mut self, event: &String) {
-            self.0.push(event.clone());
-        }
-    }
     let error = Journaled::<Words>::open(&store, "test", options()).await.unwrap_err();
     assert!(matches!(error, JournalError::Log(_)), "{error}");
     assert!(error.to_string().contains("cannot decode record 1"), "{error}");
