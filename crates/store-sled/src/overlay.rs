@@ -201,6 +201,7 @@ impl Overlay {
         self.durable.fetch_max(seq.0, Ordering::AcqRel);
         // Right now all that is published may be durable; a moment later it is not any more.
         if self.worth_draining() {
+            // A committer does not wait for a page; the drainer will.
             self.rotate_if_free();
         }
         self.control.synced();
@@ -214,10 +215,6 @@ impl Overlay {
 
     /// Makes a group visible, whole, and uses up the room reserved for it.
     pub fn publish(&self, group: &Group) {
-        if group.last() > self.durable() && self.worth_draining() {
-            // Behind this group there will be nothing to rotate until the next sync.
-            self.rotate_if_free();
-        }
         let mut size = 0;
         let mut generations = self.generations.write();
         for op in group.batches.iter().flat_map(Batch::ops) {
@@ -285,29 +282,31 @@ impl Overlay {
 
     /// The draining generation, made from the active one if there is none and it may be drained.
     pub(crate) fn rotate(&self) -> Option<Arc<Generation>> {
-        let _gate = self.gate.write();
-        self.rotate_behind_gate()
-    }
-
-    fn rotate_if_free(&self) {
-        // A publisher does not wait for a page; the drainer will.
-        if let Some(_gate) = self.gate.try_write() {
-            self.rotate_behind_gate();
+        if !self.rotate_if_free() {
+            let _gate = self.gate.write();
+            self.rotate_now(&mut self.generations.write());
         }
+        self.generations.read().draining.clone()
     }
 
-    fn rotate_behind_gate(&self) -> Option<Arc<Generation>> {
+    /// The same without waiting; false when a page holds the gate.
+    fn rotate_if_free(&self) -> bool {
         let mut generations = self.generations.write();
-        if generations.draining.is_none() {
-            // INVARIANT: what is not durable never reaches the index.
-            if generations.active.is_empty() || generations.active.last() > self.durable() {
-                return None;
-            }
+        // ORDER: the other way round than anywhere else, which is why it only tries.
+        let Some(_gate) = self.gate.try_write() else { return false };
+        self.rotate_now(&mut generations);
+        true
+    }
+
+    fn rotate_now(&self, generations: &mut Generations) {
+        let active = &generations.active;
+        // INVARIANT: what is not durable never reaches the index.
+        let may = !active.is_empty() && active.last() <= self.durable();
+        if generations.draining.is_none() && may {
             generations.rotations += 1;
             generations.draining = Some(Arc::new(std::mem::take(&mut generations.active)));
             self.control.rotated();
         }
-        generations.draining.clone()
     }
 
     /// The draining generation is in the index.

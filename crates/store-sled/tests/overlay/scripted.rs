@@ -67,7 +67,9 @@ impl ScriptedIndex {
     }
 
     pub(crate) fn wait_held(&self) {
-        self.changed.wait_while(&mut self.hold.lock(), |h| *h != Hold::Held);
+        let mut hold = self.hold.lock();
+        self.changed.wait_while_for(&mut hold, |h| *h != Hold::Held, LONG);
+        assert!(*hold == Hold::Held, "nothing is applied");
     }
 
     pub(crate) fn release(&self) {

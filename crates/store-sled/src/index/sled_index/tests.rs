@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::super::{
     Change, Index, IndexError, IndexErrorKind, IndexFactory, IndexMeta, IndexResult,
 };
-use super::{STEP_KEYS, SledIndexFactory, SledIndexOptions, format};
+use super::{STEP_KEYS, SledIndexFactory, SledIndexOptions, directory, format};
 
 mod damage;
 
@@ -50,9 +50,13 @@ impl Place {
         index
     }
 
-    /// The tree below, while nothing else has it open.
-    fn raw(&self) -> sled::Db {
-        sled::open(self.path()).unwrap()
+    /// Does something to the tree below, while nothing else has it open.
+    fn raw<T>(&self, body: impl FnOnce(&sled::Db) -> T) -> T {
+        let db = sled::open(self.path()).unwrap();
+        let result = body(&db);
+        drop(db);
+        directory::wait_released(&self.path()).unwrap();
+        result
     }
 }
 
@@ -140,7 +144,7 @@ fn values_of_every_size_come_back_and_leave_nothing_behind() {
     assert_eq!(said.digest, super::Digest::default());
     assert!(proves(&index));
     index.close(LONG).unwrap();
-    let left: Vec<_> = place.raw().iter().keys().map(Result::unwrap).collect();
+    let left: Vec<_> = place.raw(|db| db.iter().keys().map(Result::unwrap).collect());
     assert_eq!(left, [format::META_KEY], "chunks nobody owns");
 }
 
@@ -173,11 +177,10 @@ fn a_step_that_ends_early_leaves_the_old_sequence() {
     index.close(LONG).unwrap();
     // The entry of a key in the second step cannot be read: the first step stands, the call fails.
     let bad = key(format!("{:05}", 2 * STEP_KEYS - 1));
-    let said = {
-        let db = place.raw();
+    let said = place.raw(|db| {
         db.insert(bad.raw(), &b"\xEEbad"[..]).unwrap();
         format::decode_meta(&db.get(format::META_KEY).unwrap().unwrap()).unwrap()
-    };
+    });
     for change in &mut changes {
         change.value = Some(Bytes::from_static(b"new"));
     }
@@ -320,7 +323,7 @@ fn a_panic_is_an_error_and_the_end() {
     assert_eq!(kind(index.get(&key("a"))), IndexErrorKind::Closed);
     let misuse = IndexError::new(IndexErrorKind::Misuse, "m");
     let place = Place::new();
-    let index = super::SledIndex::new(place.path(), place.raw()).unwrap();
+    let index = super::SledIndex::new(place.path(), sled::open(place.path()).unwrap()).unwrap();
     assert!(index.with_db("get", |_| -> IndexResult<()> { Err(misuse.clone()) }).is_err());
     assert!(index.get(&key("a")).is_ok(), "a caller's mistake does not end it");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use resurge_store::CommitSeq;
 
-use super::super::format;
+use super::super::{directory, format};
 use super::{
     Change, IndexErrorKind, IndexFactory, LONG, Place, key, kind, meta, proves, put, value,
 };
@@ -14,7 +14,7 @@ use super::{
 fn what_it_says_about_itself_is_checked() {
     let place = Place::new();
     place.fresh().close(LONG).unwrap();
-    let good = place.raw().get(format::META_KEY).unwrap().unwrap();
+    let good = place.raw(|db| db.get(format::META_KEY).unwrap().unwrap());
     for bit in 0..good.len() * 8 {
         let mut bad = good.to_vec();
         bad[bit / 8] ^= 1 << (bit % 8);
@@ -23,11 +23,15 @@ fn what_it_says_about_itself_is_checked() {
     for len in 0..good.len() {
         assert_eq!(kind(format::decode_meta(&good[..len])), IndexErrorKind::Corrupt);
     }
-    place.raw().insert(format::META_KEY, &good[1..]).unwrap();
+    place.raw(|db| db.insert(format::META_KEY, &good[1..]).unwrap());
     assert_eq!(kind(place.factory().open()), IndexErrorKind::Corrupt);
-    place.raw().remove(format::META_KEY).unwrap();
-    place.raw().insert(key("a").raw(), "x").unwrap();
+    directory::wait_released(&place.path()).unwrap();
+    place.raw(|db| {
+        db.remove(format::META_KEY).unwrap();
+        db.insert(key("a").raw(), "x").unwrap();
+    });
     assert_eq!(kind(place.factory().open()), IndexErrorKind::Corrupt, "entries without meta");
+    directory::wait_released(&place.path()).unwrap();
     place.factory().destroy().unwrap();
     assert!(place.open().meta().unwrap().is_none(), "destroyed and new");
 }
@@ -56,7 +60,7 @@ fn lost_stale_and_foreign_entries_do_not_prove() {
         index.apply(&[put("a", "1"), put("big", big.clone())], CommitSeq(1)).unwrap();
         assert!(proves(&index));
         index.close(LONG).unwrap();
-        plant(&place.raw());
+        place.raw(plant);
         let index = place.open();
         assert!(!proves(&index), "{what} went unnoticed");
         if what.ends_with(" chunk") && what != "orphan chunk" {
