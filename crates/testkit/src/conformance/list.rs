@@ -8,7 +8,7 @@ use super::{
 /// Every case, in the order of the list.
 pub const CASES: &[Case] = crate::__each_conformance_case! { __conformance_list () };
 
-/// One `#[test]` for each case of the [conformance suite](crate::conformance), in the module it is
+/// One `#[test]` for each case of the [conformance suite](mod@crate::conformance), in the module it is
 /// written in. The argument is a [`Harness`](crate::conformance::Harness), evaluated for each case.
 ///
 /// ```
