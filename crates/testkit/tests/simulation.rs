@@ -362,3 +362,15 @@ async fn a_killed_store_never_answers_and_a_poisoned_one_refuses() {
     assert_eq!(store.close().await.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(store.cuts(), 0..=1);
 }
+
+#[tokio::test]
+async fn a_conflict_is_told_when_what_it_conflicts_with_is_durable() {
+    let store = SimStore::new(1);
+    store.commit(put("n", 1).unwrap(), Durability::Buffered).await.unwrap();
+    assert_eq!(store.cuts(), 0..=1);
+    let mut create = put("n", 2).unwrap();
+    create.guard(key("n").unwrap(), Guard::Absent);
+    let conflict = store.commit(create, Durability::Buffered).await.unwrap_err();
+    assert_eq!(conflict.kind(), ErrorKind::Conflict);
+    assert_eq!(store.cuts(), 1..=1);
+}
