@@ -1,6 +1,7 @@
 //! Opening: which bytes are the log, which are an unacknowledged tail, and what is damage.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{LogError, Result};
@@ -83,25 +84,36 @@ pub(crate) struct Opened {
     pub(crate) report: OpenedLog,
 }
 
-/// Creates a directory and makes its name, and those of the parents it creates, durable.
+/// Creates a directory with its missing parents, all names durable: also one that an earlier life
+/// created and was killed before it could sync.
 pub(crate) fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     let mut missing = Vec::new();
     for path in dir.ancestors().filter(|p| !p.as_os_str().is_empty()) {
         if vfs.exists(path).map_err(LogError::io("stat", path))? {
+            match sync_parent(vfs, path) {
+                // Somebody else made this directory, where we may not even look.
+                Err(LogError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
             break;
         }
         missing.push(path);
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    vfs.create_dir_all(dir).map_err(LogError::io("create", dir))?;
-    for path in missing {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        vfs.sync_dir(parent).map_err(LogError::io("sync", parent))?;
+    // ORDER: outermost first, each name durable before the next, so that only the innermost
+    // directory that exists can have a name that is not.
+    for path in missing.into_iter().rev() {
+        vfs.create_dir_all(path).map_err(LogError::io("create", path))?;
+        sync_parent(vfs, path)?;
     }
     Ok(())
+}
+
+/// Makes the name of `path` durable; the root has none.
+fn sync_parent(vfs: &dyn Vfs, path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    vfs.sync_dir(parent).map_err(LogError::io("sync", parent))
 }
 
 /// Gives a prepared file its header and its name. `Full` leaves everything as it was.
@@ -391,7 +403,8 @@ impl Opening<'_> {
     fn rewrite(&self, active: &mut Active, from: u64, len: u64) -> Result<()> {
         let path = &active.path;
         let prepared = active.header.prepared;
-        let mut chunk = vec![0; CHUNK];
+        let longest = usize::try_from(prepared).unwrap_or(CHUNK).min(CHUNK);
+        let mut chunk = vec![0; longest];
         let mut at = from;
         while at < active.end {
             let n = usize::try_from(active.end - at).unwrap_or(CHUNK).min(CHUNK);

@@ -181,7 +181,10 @@ impl SegmentReader {
             if self.window.capacity() > KEEP && want < KEEP {
                 self.window = Vec::new();
             }
-            self.window.resize(want, 0);
+            if self.window.len() < want {
+                self.window = vec![0; want];
+            }
+            self.window.truncate(want);
             self.window_at = self.pos;
             let read = self.file.read_exact_at(&mut self.window, self.pos);
             read.map_err(LogError::io("read", &self.path))?;
