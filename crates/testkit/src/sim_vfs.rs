@@ -224,6 +224,11 @@ impl SimVfs {
         self.machine.lock().faults.push(Planned { op, sticky: true, fault });
     }
 
+    /// Changes of files and names that are not synced: what a power cut can take.
+    pub fn unsynced(&self) -> usize {
+        self.machine.lock().disk.unsynced_stamps().len()
+    }
+
     /// Forgets all planned faults and crashes.
     pub fn clear_faults(&self) {
         let mut machine = self.machine.lock();

@@ -295,7 +295,7 @@ impl Disk {
         self.nodes.retain(|id, _| reachable.contains(id) || durable.contains(id));
     }
 
-    fn unsynced_stamps(&self) -> Vec<u64> {
+    pub(super) fn unsynced_stamps(&self) -> Vec<u64> {
         let stamps = |node: &Arc<Node>| match &**node {
             Node::File(file) => file.unsynced.iter().map(|(stamp, _)| *stamp).collect::<Vec<_>>(),
             Node::Dir(dir) => dir.unsynced.iter().map(|(stamp, _)| *stamp).collect(),
