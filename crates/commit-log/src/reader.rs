@@ -1,5 +1,6 @@
 //! Reading: [`LogReader`], [`Replay`] and what the writer shares with them.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,7 +61,8 @@ pub(crate) struct Shared {
     log_id: [u8; 16],
     // INVARIANT: never empty; the last one is active.
     segments: Mutex<Vec<SegmentMeta>>,
-    cutting: Mutex<()>,
+    /// One cut at a time. True while a removal may not be durable yet.
+    cutting: Mutex<bool>,
     active_end: AtomicU64,
     last: AtomicU64,
     durable: AtomicU64,
@@ -80,7 +82,7 @@ impl Shared {
             dir,
             log_id,
             segments: Mutex::new(segments),
-            cutting: Mutex::new(()),
+            cutting: Mutex::new(false),
             active_end: AtomicU64::new(active_end),
             last: AtomicU64::new(last_seq),
             durable: AtomicU64::new(last_seq),
@@ -138,15 +140,25 @@ impl Shared {
     }
 
     pub(crate) fn cut_before(&self, seq: u64) -> Result<usize> {
-        let _one_at_a_time = self.cutting.lock();
+        let mut unsynced = self.cutting.lock();
         let mut removed = 0;
-        while let Some(first_seq) = self.removable(seq) {
+        loop {
+            // ORDER: oldest first, each removal durable before the next, also one whose sync
+            // failed in an earlier call: no holes after a crash.
+            if *unsynced {
+                self.vfs.sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
+                *unsynced = false;
+            }
+            let Some(first_seq) = self.removable(seq) else { break };
             let path = segment::path(&self.dir, first_seq);
-            self.vfs.remove_file(&path).map_err(LogError::io("remove", &path))?;
+            *unsynced = true;
+            match self.vfs.remove_file(&path) {
+                // It went though an earlier call was told that it had not.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(LogError::io("remove", &path))?,
+            }
             self.segments.lock().retain(|s| s.first_seq != first_seq);
             removed += 1;
-            // ORDER: oldest first, each removal durable before the next: no holes after a crash.
-            self.vfs.sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
         }
         Ok(removed)
     }

@@ -133,6 +133,73 @@ impl FaultTest<'_> {
     }
 }
 
+impl FaultTest<'_> {
+    /// A fault the log lives on with, then a crash at every later operation. Returns the number
+    /// of states.
+    pub(crate) fn run_then_crash(&self) -> Result<u64, String> {
+        let only = std::env::var(CASE).ok();
+        let mut states = 0;
+        let whole = SimVfs::new();
+        whole.record();
+        let mut life = Life::new(whole.clone(), Model::new(), false, self.plant);
+        life.run(self.steps)
+            .map_err(|stop| format!("{}: without any fault: {stop:?}", self.name))?;
+        for (op, what) in (1..).zip(whole.trace()).filter(|(_, what)| what.kind.has_effect()) {
+            for fault in [DiskFault::Io, DiskFault::NoSpace] {
+                let start = || {
+                    let disk = SimVfs::new();
+                    disk.fail_at(op, fault);
+                    (disk.clone(), Life::new(disk, Model::new(), false, self.plant))
+                };
+                let (disk, mut life) = start();
+                disk.record();
+                if !fault.applies_to(what.kind) || !self.lives_on(&mut life)? {
+                    continue;
+                }
+                let later =
+                    (1..).zip(disk.trace()).filter(|(n, op2)| *n > op && op2.kind.has_effect());
+                for (crash, _) in later {
+                    let (disk, mut life) = start();
+                    disk.crash_at(crash);
+                    self.lives_on(&mut life)?;
+                    for loss in [DiskLoss::All, DiskLoss::Subset { seed: crash }] {
+                        let case =
+                            format!("{} op={op} {fault:?} crash={crash} then={loss:?}", self.name);
+                        if disk.unsynced() == 0 && loss != DiskLoss::All
+                            || only.as_ref().is_some_and(|only| *only != case)
+                        {
+                            continue;
+                        }
+                        let mut life =
+                            Life::new(disk.power_cut(loss), life.model.clone(), false, self.plant);
+                        reopen(&mut life).map_err(|bug| replay(&case, &bug))?;
+                        states += 1;
+                    }
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    /// Runs all steps, tries again where the disk was full, passes over cuts that fail. False when
+    /// the log is poisoned, cannot be opened, or the machine stops.
+    fn lives_on(&self, life: &mut Life) -> Result<bool, String> {
+        for (n, step) in self.steps.iter().enumerate() {
+            let mut stop = life.step(*step).err();
+            if let Some(Stop::Error(LogError::Full { .. })) = stop {
+                stop = life.step(*step).err();
+            }
+            match (stop, step) {
+                (None, _) => {}
+                (Some(Stop::Bug(bug)), _) => return Err(format!("step {n} {step:?}: {bug}")),
+                (Some(Stop::Error(LogError::Io { .. })), Step::CutAllBut(_)) => {}
+                (Some(Stop::Error(_)), _) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// Three restarts at operations that may fail to reach the disk, one at those that only look.
 fn restarts(op: u64, kind: SimOpKind) -> Vec<Restart> {
     let mut all = vec![

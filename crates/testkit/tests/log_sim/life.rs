@@ -49,6 +49,8 @@ pub(crate) const LIFE: &[Step] = {
         Append(&[50]),
         Sync,
         CutAllBut(3),
+        // Nothing to do, unless the first one failed in between.
+        CutAllBut(3),
         Append(&[4000]),
         Append(&[5, 5, 5]),
         Drop,

@@ -34,3 +34,12 @@ fn log_io_errors() {
     );
     evidence("commit-log-io-errors", &line);
 }
+
+#[test]
+fn log_io_error_then_crash() {
+    let test = FaultTest { name: "life", steps: LIFE, plant: honest };
+    let states = test.run_then_crash().unwrap_or_else(|report| panic!("{report}"));
+    let line =
+        format!("{states} crash states after a survived I/O error, 0 acknowledged entries lost");
+    evidence("commit-log-io-error-then-crash", &line);
+}
