@@ -48,6 +48,8 @@ pub(crate) struct CrashTest<'a> {
     pub(crate) plant: Plant,
     /// Random losses tried at each place.
     pub(crate) effort: u64,
+    /// Crash again during each recovery.
+    pub(crate) again: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,6 +131,9 @@ impl CrashTest<'_> {
                 .survives(&survivor, &life.model, told, op)
                 .map_err(|bug| replay(&case, &bug))?;
             counts.states += 1;
+            if !self.again {
+                continue;
+            }
             self.crash_again(&case, &survivor, &recovery, &life.model, told, only, counts)?;
         }
         Ok(())
@@ -196,8 +201,7 @@ impl CrashTest<'_> {
         step(&mut life, Step::Open, "recovery")?;
         let numbered = (1..).zip(disk.trace());
         let effects = numbered.filter(|(_, op)| op.kind.has_effect()).map(|(n, _)| n).collect();
-        let mut at_once =
-            Life::new(disk.fork().power_cut(DiskLoss::All), life.model.clone(), told, self.plant);
+        let mut at_once = life.after(disk.fork().power_cut(DiskLoss::All));
         step(&mut at_once, Step::Open, "the power went right after the recovery")?;
         step(&mut life, Step::Append(&[100, 9]), "life goes on")?;
         step(&mut life, Step::Sync, "life goes on")?;

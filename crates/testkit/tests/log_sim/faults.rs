@@ -121,6 +121,9 @@ impl FaultTest<'_> {
                 }
                 reopen(&mut life).map_err(at)?;
                 counts.restarts += 1;
+                let mut at_once = life.after(life.disk.fork().power_cut(DiskLoss::All));
+                reopen(&mut at_once)
+                    .map_err(|bug| at(format!("power cut after restart: {bug}")))?;
                 if *step == Step::Open {
                     break;
                 }
@@ -170,8 +173,7 @@ impl FaultTest<'_> {
                         {
                             continue;
                         }
-                        let mut life =
-                            Life::new(disk.power_cut(loss), life.model.clone(), false, self.plant);
+                        let mut life = life.after(disk.power_cut(loss));
                         reopen(&mut life).map_err(|bug| replay(&case, &bug))?;
                         states += 1;
                     }

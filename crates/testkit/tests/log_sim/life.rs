@@ -7,6 +7,7 @@ use resurge_commit_log::{Frame, Log, LogError, LogOptions, Preparation, Vfs};
 use resurge_testkit::SimVfs;
 
 use crate::model::Model;
+use crate::planted::{self, Bug};
 
 pub(crate) const DIR: &str = "/state/log";
 
@@ -88,11 +89,14 @@ impl From<LogError> for Stop {
     }
 }
 
-/// Puts something between the log and the disk.
-pub(crate) type Plant = fn(&SimVfs) -> Arc<dyn Vfs>;
+/// What stands between the log and the disk: nothing, or a bug.
+pub(crate) type Plant = Option<Bug>;
 
-pub(crate) fn honest(disk: &SimVfs) -> Arc<dyn Vfs> {
-    Arc::new(disk.clone())
+fn between(plant: Plant, disk: &SimVfs) -> Arc<dyn Vfs> {
+    match plant {
+        None => Arc::new(disk.clone()),
+        Some(bug) => planted::plant(bug, disk),
+    }
 }
 
 /// One process at a time, writing to one disk.
@@ -109,14 +113,19 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn new(disk: SimVfs, model: Model, told: bool, plant: Plant) -> Self {
-        let vfs = plant(&disk);
+        let vfs = between(plant, &disk);
         Self { disk, model, told, plant, vfs, log: None }
+    }
+
+    /// Another life, that knows what this one knows, on another machine.
+    pub(crate) fn after(&self, disk: SimVfs) -> Self {
+        Self::new(disk, self.model.clone(), self.told, self.plant)
     }
 
     /// The machine starts again with what is left of its disk.
     pub(crate) fn restart(&mut self, disk: SimVfs) {
         self.log = None;
-        self.vfs = (self.plant)(&disk);
+        self.vfs = between(self.plant, &disk);
         self.disk = disk;
     }
 
