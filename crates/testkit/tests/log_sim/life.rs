@@ -6,7 +6,7 @@ use std::sync::Arc;
 use resurge_commit_log::{Frame, Log, LogError, LogOptions, Preparation, Vfs};
 use resurge_testkit::SimVfs;
 
-use crate::model::Model;
+use crate::model::{Model, check_every_byte};
 use crate::planted::{self, Bug};
 
 pub(crate) const DIR: &str = "/state/log";
@@ -141,7 +141,7 @@ impl Life {
             Step::CutAllBut(keep) => self.cut_all_but(keep),
             Step::Read => {
                 self.model.check_contents(self.log()?)?;
-                self.model.check_every_byte(self.log()?)
+                check_every_byte(self.log()?)
             }
             Step::Close => match self.log.take() {
                 Some(log) => {

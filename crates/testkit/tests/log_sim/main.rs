@@ -6,6 +6,7 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::expect_used,
+    clippy::panic,
     reason = "a helper that fails is a failed test"
 )]
 

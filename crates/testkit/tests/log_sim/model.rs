@@ -95,7 +95,7 @@ impl Model {
         }
         self.check_contents(log)?;
         if self.fresh.is_multiple_of(4) {
-            self.check_every_byte(log)?;
+            check_every_byte(log)?;
         }
         self.acked = last;
         self.forget_after(last);
@@ -122,15 +122,15 @@ impl Model {
         }
         Ok(())
     }
+}
 
-    pub(crate) fn check_every_byte(&self, log: &Log) -> Result<(), Stop> {
-        let (first, last) = (log.first_seq(), log.last_seq());
-        let report = log.verify().map_err(unreadable)?;
-        if report.entries != last + 1 - first {
-            return bug(format!("{report:?} of a log {first}..={last}"));
-        }
-        Ok(())
+pub(crate) fn check_every_byte(log: &Log) -> Result<(), Stop> {
+    let (first, last) = (log.first_seq(), log.last_seq());
+    let report = log.verify().map_err(unreadable)?;
+    if report.entries != last + 1 - first {
+        return bug(format!("{report:?} of a log {first}..={last}"));
     }
+    Ok(())
 }
 
 fn bug(what: String) -> Result<(), Stop> {
