@@ -433,3 +433,49 @@ fn frames_of_an_earlier_life_of_the_file_are_stale() {
     let (log, opened) = open(new, options(), 0).unwrap();
     assert_eq!((log.last_seq(), opened.tail_cut.unwrap().seq), (0, 1));
 }
+
+#[test]
+fn a_frame_that_does_not_follow_from_the_one_before_is_no_entry() {
+    // Two histories with the same salt and the same lengths, apart from the second entry on.
+    let histories = [b"left_", b"right"].map(|second| {
+        let vfs = Memory::default();
+        let (mut log, _) = open(&vfs, options(), 0).unwrap();
+        let mut frame = Frame::new();
+        for entry in [b"first", second, b"third"] {
+            frame.push(entry).unwrap();
+            log.append(&mut frame).unwrap();
+        }
+        vfs
+    });
+    let path = segments(&histories[0]).pop().unwrap();
+    let frame = 48 + 4 + 5 + 3 + 4;
+    let third = histories[1].edit(&path, |b| b[4096 + 2 * frame..][..frame].to_vec());
+    histories[0].edit(&path, |b| b[4096 + 2 * frame..][..frame].copy_from_slice(&third));
+    let (log, opened) = open(&histories[0], options(), 0).unwrap();
+    assert_eq!((log.last_seq(), opened.tail_cut.unwrap().seq), (2, 3));
+}
+
+#[test]
+fn the_very_last_sync_a_later_frame_knows_of_counts() {
+    for synced in [true, false] {
+        let vfs = Memory::default();
+        let (mut log, _) = open(&vfs, options(), 0).unwrap();
+        let mut frame = Frame::new();
+        for _ in 0..2 {
+            frame.push(b"entry").unwrap();
+            log.append(&mut frame).unwrap();
+            if synced && log.durable_seq() == 0 {
+                log.sync().unwrap();
+            }
+        }
+        drop(log);
+        vfs.edit(segments(&vfs).pop().unwrap(), |b| b[4096 + 50] ^= 1);
+        // The second frame says that the first was durable, or does not.
+        let opened = open(&vfs, options(), 0).map(|(_, opened)| opened);
+        match opened {
+            Err(LogError::Corrupt { seq: 1, .. }) => assert!(synced),
+            Ok(opened) => assert!(!synced && opened.tail_cut.is_some()),
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
