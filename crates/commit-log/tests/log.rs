@@ -282,3 +282,23 @@ fn replay_memory_is_bounded_by_a_frame_not_by_the_log() {
     }
     assert!((100_000..=300_000).contains(&most), "{most}");
 }
+
+#[test]
+fn a_frame_that_just_fits_stays_and_one_that_just_does_not_rolls() {
+    // 4096 bytes of room; a frame is 48 + 4 + entry + 4, rounded up to 8.
+    for (entry, segments) in [(4096 - 72 - 56, 1), (4096 - 72 - 56 + 1, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(dir.path(), small());
+        append(&mut log, &[b"72 bytes.."]);
+        append(&mut log, &[&vec![1; entry]]);
+        log.sync().unwrap();
+        assert_eq!(log.segments().len(), segments);
+        drop(log);
+        let (mut log, opened) = open(dir.path(), small());
+        assert_eq!((opened.last_seq, opened.segments), (2, segments));
+        append(&mut log, &[b"behind a full segment"]);
+        log.sync().unwrap();
+        log.verify().unwrap();
+        assert_eq!(log.segments().len(), 2);
+    }
+}
