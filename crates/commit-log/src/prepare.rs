@@ -4,6 +4,7 @@
 //! fills a piece whenever the log has just synced and the disk has nothing to do, in proportion to
 //! what was appended; at its own pace when nothing is; and at once when the log waits for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,7 +199,9 @@ impl Shared {
                     return;
                 }
             }
-            self.work();
+            // A file system that panics is somebody else's defect; the thread serves on, and
+            // `Unwound` has told the log.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.work()));
         }
     }
 
@@ -211,6 +214,7 @@ impl Shared {
             slot.made += 1;
             (self.tmp_path(slot.made), size)
         };
+        let unwound = Unwound(self);
         self.filling.store(true, Ordering::Relaxed);
         let result = prepare(&*self.vfs, &self.dir, path, size, |left| self.next_piece(left));
         self.filling.store(false, Ordering::Relaxed);
@@ -220,7 +224,7 @@ impl Shared {
             tracing::warn!(error = %e, "preparing the next log segment failed");
         }
         self.slot.lock().state = result.map_or_else(State::Failed, State::Ready);
-        self.changed.notify_all();
+        drop(unwound);
     }
 
     /// Waits until a piece may be filled and returns its length; `Closed` when the log is dropped.
@@ -241,6 +245,21 @@ impl Shared {
 
     fn tmp_path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("segment-{number}.tmp"))
+    }
+}
+
+/// Tells whoever waits that the work ended, also if it ended in a panic.
+#[derive(Debug)]
+struct Unwound<'a>(&'a Shared);
+
+impl Drop for Unwound<'_> {
+    fn drop(&mut self) {
+        let mut slot = self.0.slot.lock();
+        if matches!(slot.state, State::Working) {
+            slot.state = State::Failed(LogError::Closed);
+        }
+        drop(slot);
+        self.0.changed.notify_all();
     }
 }
 

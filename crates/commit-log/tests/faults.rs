@@ -188,3 +188,20 @@ fn every_single_failing_operation_is_survived() {
         }
     }
 }
+
+#[test]
+fn a_panic_while_preparing_ahead_leaves_nobody_waiting() {
+    let vfs = Memory::default();
+    let background = options().preparation(Preparation::Background);
+    let mut log = Log::open(Arc::new(vfs.clone()), Path::new("/log"), background, 0).unwrap().0;
+    let mut first = true;
+    vfs.hold_mut(move |op| {
+        let hit = matches!(op, Op::Create(_)) && std::mem::take(&mut first);
+        assert!(!hit, "a file system that panics, as part of a test");
+    });
+    for _ in 0..4 {
+        append(&mut log, 3000).unwrap();
+    }
+    log.sync().unwrap();
+    assert_eq!(count(&log), 4);
+}

@@ -109,6 +109,15 @@ impl Memory {
         self.state().hold = Some(Arc::new(hold));
     }
 
+    /// The same with a state of its own.
+    pub(crate) fn hold_mut(&self, hold: impl FnMut(&Op) + Send + 'static) {
+        let hold = Mutex::new(hold);
+        self.hold(move |op| {
+            let mut hold = hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            (*hold)(op);
+        });
+    }
+
     pub(crate) fn heal(&self) {
         self.state().fault = None;
     }
