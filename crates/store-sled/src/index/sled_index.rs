@@ -44,6 +44,8 @@ pub struct SledIndex {
     /// `None` once closed.
     db: RwLock<Option<Db>>,
     writer: Mutex<Writer>,
+    /// Unknown until the index was created or proved.
+    known: KnownKeys,
     /// Held exclusively while chunks change, shared by readers whose chunks did not fit together.
     chunks: RwLock<()>,
     failure: OnceLock<IndexError>,
@@ -55,18 +57,19 @@ struct Writer {
     meta: Option<IndexMeta>,
     /// The last key of a rebuild so far.
     loaded: Option<Key>,
-    /// Which keys may be there; unknown until the index was created or proved.
-    known: Option<KnownKeys>,
+    /// This handle began a rebuild and has not finished it.
+    loading: bool,
 }
 
 impl SledIndex {
     fn new(path: PathBuf, db: Db) -> IndexResult<Self> {
         let meta = read::meta(&db)?;
-        let writer = Writer { meta, loaded: None, known: None };
+        let writer = Writer { meta, loaded: None, loading: false };
         Ok(Self {
             path,
             db: RwLock::new(Some(db)),
             writer: Mutex::new(writer),
+            known: KnownKeys::unknown(),
             chunks: RwLock::new(()),
             failure: OnceLock::new(),
         })
@@ -106,7 +109,12 @@ impl Index for SledIndex {
     }
 
     fn get(&self, key: &Key) -> IndexResult<Option<Bytes>> {
-        self.with_db("get", |db| read::get(db, &self.chunks, key))
+        self.with_db("get", |db| {
+            if !self.known.may_contain(key.raw()) {
+                return Ok(None);
+            }
+            read::get(db, &self.chunks, key)
+        })
     }
 
     fn scan(&self, range: &KeyRange, options: &ScanOptions) -> IndexResult<Page> {
@@ -115,7 +123,7 @@ impl Index for SledIndex {
 
     fn apply(&self, changes: &[Change], applied_seq: CommitSeq) -> IndexResult<IndexMeta> {
         let mut writer = self.writer.lock();
-        let Writer { meta, known, .. } = &mut *writer;
+        let meta = &mut writer.meta;
         let Some(current) = meta.filter(|m| m.ready) else {
             return Err(misuse("apply before finish"));
         };
@@ -130,7 +138,7 @@ impl Index for SledIndex {
             let mut next = current;
             let mut rest = changes;
             loop {
-                let mut step = Filling::new(db, known.as_mut());
+                let mut step = Filling::new(db, &self.known);
                 rest = step.fill(rest, &mut next.digest)?;
                 if rest.is_empty() {
                     next.applied_seq = applied_seq;
@@ -146,9 +154,10 @@ impl Index for SledIndex {
     }
 
     fn prove(&self) -> IndexResult<Digest> {
-        let mut writer = self.writer.lock();
+        // Nothing is applied meanwhile.
+        let writer = self.writer.lock();
         let expected = writer.meta.map_or(0, |m| m.digest.keys);
-        let mut known = KnownKeys::for_keys(expected);
+        let known = KnownKeys::for_keys(expected);
         let digest = self.with_db("prove", |db| {
             let mut digest = Digest::default();
             for entry in db.range(format::FIRST_KEY..) {
@@ -162,7 +171,7 @@ impl Index for SledIndex {
             }
             Ok(digest)
         })?;
-        writer.known = Some(known);
+        self.known.replace(known);
         Ok(digest)
     }
 
@@ -174,18 +183,16 @@ impl Index for SledIndex {
         let applied_seq = CommitSeq(0);
         let meta = IndexMeta { store_id, ready: false, applied_seq, digest: Digest::default() };
         self.with_db("begin", |db| write_meta(db, &meta))?;
-        *writer = Writer { meta: Some(meta), loaded: None, known: Some(KnownKeys::for_keys(0)) };
+        self.known.replace(KnownKeys::for_keys(0));
+        *writer = Writer { meta: Some(meta), loaded: None, loading: true };
         Ok(())
     }
 
     fn load(&self, entries: &[(Key, Bytes)]) -> IndexResult<()> {
         let mut writer = self.writer.lock();
-        let Writer { meta: Some(meta), loaded, known: Some(known) } = &mut *writer else {
-            return Err(misuse("load without begin"));
+        let Writer { meta: Some(meta), loaded, loading: true } = &mut *writer else {
+            return Err(misuse("load outside begin and finish"));
         };
-        if meta.ready {
-            return Err(misuse("load after finish"));
-        }
         let Some(((first, _), (last, _))) = entries.first().zip(entries.last()) else {
             return Ok(());
         };
@@ -198,7 +205,7 @@ impl Index for SledIndex {
             let mut rest = entries;
             while !rest.is_empty() {
                 let mut batch = Batch::default();
-                rest = step::fill_new(&mut batch, rest, &mut meta.digest, known);
+                rest = step::fill_new(&mut batch, rest, &mut meta.digest, &self.known);
                 db.apply_batch(batch).map_err(|e| fault::of("load", e))?;
             }
             Ok(())
@@ -207,13 +214,13 @@ impl Index for SledIndex {
 
     fn finish(&self, applied_seq: CommitSeq) -> IndexResult<IndexMeta> {
         let mut writer = self.writer.lock();
-        let Some(loading) = writer.meta.filter(|m| !m.ready && writer.known.is_some()) else {
+        let Some(loading) = writer.meta.filter(|_| writer.loading) else {
             return Err(misuse("finish without begin"));
         };
         let meta = IndexMeta { ready: true, applied_seq, ..loading };
         // ORDER: after every entry; sled recovers a prefix of its log.
         self.with_db("finish", |db| write_meta(db, &meta))?;
-        writer.meta = Some(meta);
+        *writer = Writer { meta: Some(meta), loaded: None, loading: false };
         Ok(meta)
     }
 

@@ -18,12 +18,12 @@ pub(super) struct Step {
 /// A step that is being put together.
 pub(super) struct Filling<'a> {
     db: &'a Db,
-    known: Option<&'a mut KnownKeys>,
+    known: &'a KnownKeys,
     step: Step,
 }
 
 impl<'a> Filling<'a> {
-    pub(super) fn new(db: &'a Db, known: Option<&'a mut KnownKeys>) -> Self {
+    pub(super) fn new(db: &'a Db, known: &'a KnownKeys) -> Self {
         Self { db, known, step: Step { batch: Batch::default(), touches_chunks: false } }
     }
 
@@ -80,10 +80,9 @@ impl<'a> Filling<'a> {
     }
 
     /// What is stored under the key, asking sled only when it may be there.
-    fn stored(&mut self, key: &Key) -> IndexResult<Option<IVec>> {
-        if let Some(known) = &mut self.known
-            && !known.insert(key.raw())
-        {
+    fn stored(&self, key: &Key) -> IndexResult<Option<IVec>> {
+        // ORDER: known before it is there; readers ask in this order, too.
+        if !self.known.insert(key.raw()) {
             return Ok(None);
         }
         self.db.get(key.raw()).map_err(|e| fault::of("apply", e))
@@ -101,7 +100,7 @@ pub(super) fn fill_new<'e>(
     batch: &mut Batch,
     entries: &'e [(Key, Bytes)],
     digest: &mut Digest,
-    known: &mut KnownKeys,
+    known: &KnownKeys,
 ) -> &'e [(Key, Bytes)] {
     let (mut taken, mut bytes) = (0, 0);
     for (key, value) in entries {

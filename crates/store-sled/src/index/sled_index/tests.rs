@@ -369,6 +369,10 @@ proptest! {
         }
         prop_assert!(proves(&index));
         let map = MemoryMap::new();
+        for n in 0..30 {
+            let absent = key([n; 7]);
+            prop_assert_eq!(index.get(&absent).unwrap(), None);
+        }
         for (key, value) in &model {
             map.insert(key.clone(), value.clone());
             let got = index.get(key).unwrap();
