@@ -76,11 +76,11 @@ async fn write(store: Store, planted: Planted, writer: u8) -> Result<(), Failure
         let durability =
             if n.is_multiple_of(10) { Durability::Buffered } else { Durability::Durable };
         let commit = store.commit(batch, durability);
-        if planted == Planted::Early {
+        if planted == Planted::EarlyBatch {
             say(&format!("batch {writer} {n}"))?;
         }
         let seq = commit.await?;
-        if planted != Planted::Early {
+        if planted != Planted::EarlyBatch {
             say(&format!("batch {writer} {n} {seq}"))?;
         }
     }

@@ -9,7 +9,7 @@ use resurge_store::Store;
 use resurge_store_sled::{IndexKind, OpenReport, SledOptions, SledStore};
 use resurge_testkit::Failure;
 
-use crate::{batches, log};
+use crate::{batches, log, machine};
 
 /// The exit code of a child that could not open its store.
 pub(crate) const UNOPENABLE: u8 = 3;
@@ -37,8 +37,12 @@ pub(crate) fn open(dir: &Path, cycle: u64) -> resurge_store::Result<(SledStore, 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Planted {
     Nothing,
-    /// Says that it is done before it is.
-    Early,
+    /// Says that a batch is done before it is.
+    EarlyBatch,
+    /// The same of a record of the log.
+    EarlyLog,
+    /// The same of an event of the state machine.
+    EarlyEvent,
     /// Commits twice what belongs together.
     Half,
 }
@@ -47,7 +51,9 @@ impl Planted {
     pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "nothing" => Some(Self::Nothing),
-            "early" => Some(Self::Early),
+            "early-batch" => Some(Self::EarlyBatch),
+            "early-log" => Some(Self::EarlyLog),
+            "early-event" => Some(Self::EarlyEvent),
             "half" => Some(Self::Half),
             _ => None,
         }
@@ -85,7 +91,8 @@ async fn write(store: Store, cycle: u64, planted: Planted) -> Result<(), Failure
     say("open")?;
     let mut writers = tokio::task::JoinSet::new();
     batches::start(&store, planted, &mut writers);
-    log::start(&store, cycle, &mut writers).await?;
+    log::start(&store, cycle, planted, &mut writers).await?;
+    machine::start(&store, planted, &mut writers).await?;
     match writers.join_next().await {
         Some(ended) => ended?,
         None => Err("there are no writers".into()),

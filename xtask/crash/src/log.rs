@@ -7,10 +7,10 @@ use resurge_testkit::Failure;
 use resurge_wal::{Lsn, Wal, WalOptions};
 use tokio::task::JoinSet;
 
-use crate::child::say;
+use crate::child::{Planted, say};
 use crate::parent::Tally;
 
-const NAME: &str = "crash";
+const NAME: &str = "crash-log";
 const WRITERS: u64 = 8;
 /// Records kept when the log is truncated.
 const KEPT: u64 = 2_000;
@@ -28,6 +28,7 @@ async fn open(store: &Store) -> Result<Wal<Entry>, Failure> {
 pub(crate) async fn start(
     store: &Store,
     cycle: u64,
+    planted: Planted,
     tasks: &mut JoinSet<Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let wal = std::sync::Arc::new(open(store).await?);
@@ -38,8 +39,14 @@ pub(crate) async fn start(
                 let filler = "x".repeat(usize::try_from(n % 200)?);
                 let append = wal.append(&(cycle, writer, n, filler));
                 let lsn = append.lsn().ok_or("an append was refused")?;
-                append.await?;
-                say(&format!("log {lsn} {cycle} {writer} {n}"))?;
+                let line = format!("log {lsn} {cycle} {writer} {n}");
+                if planted == Planted::EarlyLog {
+                    say(&line)?;
+                    append.await?;
+                } else {
+                    append.await?;
+                    say(&line)?;
+                }
                 if writer == 0 && n % TRUNCATE_EVERY == TRUNCATE_EVERY - 1 && lsn.0 > KEPT {
                     let before = Lsn(lsn.0 - KEPT);
                     // Said first: from here on the older ones may be gone.

@@ -4,13 +4,14 @@
 //! a random moment, opens what it left, and looks for everything the child had acknowledged; then
 //! goes on with the same directory. The last line is
 //! `cycles=200 acknowledged=123456 lost=0 unopenable=0`; any loss, half-applied batch, disorder or
-//! failed open makes the exit code non-zero and keeps the directory. `--plant early` and
-//! `--plant half` make the child misbehave, to see that it is caught.
+//! failed open makes the exit code non-zero and keeps the directory. `--plant early-batch`
+//! (`early-log`, `early-event`, `half`) makes the child misbehave, to see that it is caught.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 mod batches;
 mod child;
 mod log;
+mod machine;
 mod parent;
 
 use std::process::ExitCode;

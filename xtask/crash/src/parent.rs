@@ -8,7 +8,7 @@ use resurge_store::Store;
 use resurge_testkit::Failure;
 use resurge_testkit::kill::{Ended, KillLoop};
 
-use crate::{batches, child, log};
+use crate::{batches, child, log, machine};
 
 /// The longest a child lives.
 const LIFE: Duration = Duration::from_millis(600);
@@ -92,6 +92,7 @@ impl Tally {
 struct Told {
     batches: batches::Told,
     log: log::Told,
+    machine: machine::Told,
 }
 
 impl Told {
@@ -102,6 +103,7 @@ impl Told {
             ["truncating", words @ ..] => return self.log.hear_truncating(words),
             ["batch", words @ ..] => self.batches.hear(words, tally)?,
             ["log", words @ ..] => self.log.hear(words, tally)?,
+            ["event", words @ ..] => self.machine.hear(words, tally)?,
             _ => return Err(format!("the child said `{line}`").into()),
         }
         tally.acknowledged += 1;
@@ -110,7 +112,8 @@ impl Told {
 
     async fn verify(&mut self, store: &Store, tally: &mut Tally) -> Result<(), Failure> {
         self.batches.verify(store, tally).await?;
-        self.log.verify(store, tally).await
+        self.log.verify(store, tally).await?;
+        self.machine.verify(store, tally).await
     }
 }
 
@@ -184,8 +187,8 @@ mod tests {
         let settings =
             |cycles, seed, plant: &str| Ok(Settings { cycles, seed, plant: plant.to_owned() });
         assert_eq!(parse(&[]), settings(200, 1, "nothing"));
-        let given = parse(&["--cycles", "7", "--seed", "9", "--plant", "early"]);
-        assert_eq!(given, settings(7, 9, "early"));
+        let given = parse(&["--cycles", "7", "--seed", "9", "--plant", "half"]);
+        assert_eq!(given, settings(7, 9, "half"));
         for bad in [&["--cycles"][..], &["--cycles", "many"], &["--wat", "1"], &["--plant", "tree"]]
         {
             assert!(parse(bad).is_err(), "{bad:?}");

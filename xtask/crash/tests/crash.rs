@@ -23,8 +23,10 @@ fn nothing_acknowledged_is_lost() {
 
 #[test]
 fn speaking_too_early_is_found() {
-    let (clean, line) = run(&["--cycles", "60", "--plant", "early"]);
-    assert!(!clean && !line.contains(" lost=0 "), "{line}");
+    for bug in ["early-batch", "early-log", "early-event"] {
+        let (clean, line) = run(&["--cycles", "60", "--plant", bug]);
+        assert!(!clean && !line.contains(" lost=0 "), "{bug}: {line}");
+    }
 }
 
 #[test]
