@@ -292,6 +292,9 @@ impl Opening {
         let vfs = Arc::clone(&self.options.vfs);
         let (log, opened) =
             Log::open(vfs, &self.layout.log, options, high_water).map_err(while_opening)?;
+        // ORDER: before anything is served; a kill may have come between a name in it and its sync.
+        let root = &self.layout.root;
+        self.options.vfs.sync_dir(root).map_err(io_error("sync", root))?;
         self.report.tail_cut.clone_from(&opened.tail_cut);
         self.report.salvaged.clone_from(&opened.salvaged);
         if let Some(copy) = opened.tail_cut.as_ref().and_then(|cut| cut.copy.clone()) {
@@ -339,23 +342,26 @@ impl Opening {
     }
 }
 
-/// Creates a directory and makes its name, and those of the parents it creates, durable.
+/// Creates a directory, if it is missing, and makes its name durable, and those of the parents it
+/// creates. Also the name of one that is there: a kill may have come between creating and syncing.
 fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
-    let mut missing = Vec::new();
-    for path in dir.ancestors().filter(|p| !p.as_os_str().is_empty()) {
-        if vfs.exists(path).map_err(io_error("look for", path))? {
+    let mut path = Vec::new();
+    for ancestor in dir.ancestors().filter(|p| !p.as_os_str().is_empty()) {
+        path.push(ancestor);
+        if vfs.exists(ancestor).map_err(io_error("look for", ancestor))? {
             break;
         }
-        missing.push(path);
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    vfs.create_dir_all(dir).map_err(io_error("create", dir))?;
-    for path in missing {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        vfs.sync_dir(parent).map_err(io_error("sync", parent))?;
+    // ORDER: one after the other, so that a kill leaves at most the last name in doubt.
+    for (depth, dir) in path.into_iter().rev().enumerate() {
+        vfs.create_dir_all(dir).map_err(io_error("create", dir))?;
+        let Some(parent) = dir.parent() else { continue };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match vfs.sync_dir(parent) {
+            // Somebody else made it, in a directory that is not ours to open.
+            Err(e) if depth == 0 && e.kind() == std::io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(io_error("sync", parent))?,
+        }
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! What was acknowledged is there after a clean close, after a kill, and with the other index.
 
+use std::sync::Arc;
+
 use resurge_store::{Batch, Durability, StateStore};
 use resurge_store_sled::{How, IndexKind};
 
+use crate::faults::FaultVfs;
 use crate::fixture::{Dir, KINDS, close, copy, dump, get, key, open, options, put, wait};
 
 #[test]
@@ -49,4 +52,23 @@ fn the_index_can_be_changed_at_any_open() {
         drop(store);
         assert_eq!(dir.sub("index").exists(), kind == IndexKind::Sled);
     }
+}
+
+#[test]
+fn names_that_a_kill_left_in_the_page_cache_are_synced_before_anything_is_served() {
+    // Every directory is there already: what a kill between creating and syncing leaves behind.
+    let dir = Dir::new();
+    let (store, _) = open(&dir.path(), options(IndexKind::Memory));
+    put(&store, "k", "v").unwrap();
+    close(&store);
+    drop(store);
+    let vfs = FaultVfs::default();
+    let (store, _) = open(&dir.path(), options(IndexKind::Memory).vfs(Arc::new(vfs.clone())));
+    let operations = vfs.operations();
+    let parent = dir.tmp.path().file_name().unwrap().to_string_lossy().into_owned();
+    for synced in ["state", "log", &parent] {
+        let synced = format!("sync_dir {synced}");
+        assert!(operations.contains(&synced), "{synced}: {operations:?}");
+    }
+    close(&store);
 }
