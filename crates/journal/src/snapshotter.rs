@@ -116,7 +116,6 @@ impl<M: StateMachine> Core<M> {
             live.since_snapshot += events;
         }
         let info = taken?;
-        self.snapshots.verify(info.id).await?;
         self.truncate().await;
         Ok(Some(info))
     }
@@ -130,7 +129,8 @@ impl<M: StateMachine> Core<M> {
         prepared.stage(&mut batch);
         let store = self.wal.store();
         match store.commit(batch, Durability::Durable).await {
-            Ok(_) => Ok(prepared.finish().await),
+            // It is read back before anything older is given up.
+            Ok(_) => Ok(prepared.finish().await?),
             Err(e) => Err(prepared.failed(e).await.into()),
         }
     }

@@ -79,11 +79,7 @@ impl<S> Snapshots<S> {
     /// `Damaged`, `NotFound`; those of the store.
     pub async fn verify(&self, id: SnapshotId) -> Result<()> {
         let info = self.inner.info(id).await?;
-        match self.inner.checked(&info, None).await? {
-            Outcome::Whole(()) => Ok(()),
-            Outcome::Damaged(what) => Err(SnapshotError::Damaged { id, what }),
-            Outcome::Gone => Err(SnapshotError::NotFound { id }),
-        }
+        self.inner.verify(&info).await
     }
 }
 
@@ -137,6 +133,15 @@ impl<S> Inner<S> {
             .map_err(|e| e.to_string())
             .and_then(|record| SnapshotInfo::decode(id, record.into_payload()))
             .map_err(|what| SnapshotError::Damaged { id, what })
+    }
+
+    pub(crate) async fn verify(&self, info: &SnapshotInfo) -> Result<()> {
+        let id = info.id;
+        match self.checked(info, None).await? {
+            Outcome::Whole(()) => Ok(()),
+            Outcome::Damaged(what) => Err(SnapshotError::Damaged { id, what }),
+            Outcome::Gone => Err(SnapshotError::NotFound { id }),
+        }
     }
 
     fn report(&self, damaged: &Damaged) {

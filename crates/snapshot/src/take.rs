@@ -17,7 +17,8 @@ use crate::{Result, SnapshotError, SnapshotInfo, Snapshots};
 const BATCH_BYTES: usize = 1 << 20;
 
 impl<S: Serialize + Send + 'static> Snapshots<S> {
-    /// Stores `state` as it was at `position`; durable and older ones removed on return.
+    /// Stores `state` as it was at `position`. On return it is durable, was read back and verified, and
+    /// older ones are removed.
     ///
     /// It is serialised on a blocking thread, a few chunks ahead of the store, so beside the state
     /// itself only those chunks are in memory. A dropped call leaves no snapshot, or a whole one; the
@@ -26,13 +27,14 @@ impl<S: Serialize + Send + 'static> Snapshots<S> {
     /// # Errors
     /// `OutOfOrder` when a newer state is stored already; `Encode` when it does not serialise within
     /// [`max_bytes`](crate::SnapshotOptions::max_bytes); `Superseded` when the name was opened again
-    /// meanwhile; those of the store. `Indeterminate` may have stored it.
+    /// meanwhile; `Damaged` when it does not read back, and nothing older was removed; those of the
+    /// store. `Indeterminate` may have stored it.
     pub async fn take(&self, state: S, position: u64) -> Result<SnapshotInfo> {
         let prepared = self.prepare(state, position).await?;
         let mut batch = Batch::new();
         prepared.stage(&mut batch);
         match self.inner.commit(batch, Durability::Durable).await {
-            Ok(()) => Ok(prepared.finish().await),
+            Ok(()) => prepared.finish().await,
             Err(SnapshotError::Store(e)) => Err(prepared.failed(e).await),
             Err(e) => Err(e),
         }
@@ -83,11 +85,19 @@ impl<S> Prepared<S> {
         batch.put(manifest.clone(), record);
     }
 
-    /// The commit succeeded: removes snapshots beyond those to keep. That this fails does not make
-    /// the snapshot fail: what is left over is removed by the next one.
-    pub async fn finish(mut self) -> SnapshotInfo {
+    /// The commit succeeded: reads the snapshot back, then removes those beyond what is to be kept.
+    /// That removing fails does not make the snapshot fail: what is left over is removed by the next.
+    ///
+    /// # Errors
+    /// `Damaged` when it does not read back as it was written; those of the store when that could not
+    /// be found out. Nothing older is removed then.
+    pub async fn finish(mut self) -> Result<SnapshotInfo> {
         let Self { inner, info, turn, started, .. } = &mut self;
         turn.leftovers.retain(|id| *id != info.id);
+        if let Err(error) = inner.verify(info).await {
+            inner.metrics.failed.increment(1);
+            return Err(error);
+        }
         let took = inner.store.clock().monotonic().saturating_since(*started);
         inner.metrics.taken.increment(1);
         inner.metrics.take_seconds.record(took);
@@ -101,7 +111,7 @@ impl<S> Prepared<S> {
         if let Err(error) = inner.remove_old(turn).await {
             tracing::warn!(name = %inner.name, %error, "old snapshots were not removed");
         }
-        self.info
+        Ok(self.info)
     }
 
     /// The commit failed with `error`: removes the chunks and says what that means for the snapshot.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use resurge_journal::{JournalError, Journaled, PlainMachine};
-use resurge_store::{ErrorKind, MemoryStore, Store};
+use resurge_store::{Batch, ErrorKind, MemoryStore, Store};
 use resurge_testkit::{Call, Fault, FaultStore};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,8 @@ async fn calls_in_flight_learn_of_it() {
 /// The caller of the failed event went away, so nobody was told. What follows must not build on it.
 #[tokio::test]
 async fn nothing_is_logged_upon_an_event_that_failed_unseen() {
-    for fault in [ErrorKind::Full, ErrorKind::Conflict, ErrorKind::Indeterminate] {
+    let kinds = [ErrorKind::Full, ErrorKind::Conflict, ErrorKind::Indeterminate];
+    for (fault, staged) in kinds.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         let (faults, store, journal) = faulty().await;
         faults.fail(Call::Commit, 1, Fault::before(fault));
         let calls = faults.calls(Call::Commit);
@@ -103,8 +104,16 @@ async fn nothing_is_logged_upon_an_event_that_failed_unseen() {
             assert!(write.as_mut().poll(&mut cx).is_pending());
         }
         faults.wait_for_calls(Call::Commit, calls + 1).await;
-        let error = journal.decide(|ledger| Ok::<_, JournalError>(([ledger.order], ())));
-        error.await.unwrap_err();
+        let order = |ledger: &Ledger| Ok::<_, JournalError>(([ledger.order], ()));
+        if staged {
+            let error = match journal.stage().await {
+                Ok(stage) => stage.decide(order, &mut Batch::new()).map(drop).unwrap_err(),
+                Err(error) => error,
+            };
+            assert!(matches!(error, JournalError::Log(_)), "{error}");
+        } else {
+            journal.decide(order).await.unwrap_err();
+        }
         assert_closed(&journal).await;
         assert_eq!(state(&open(&store).await.0).await, ledger(1..=3), "{fault}");
     }

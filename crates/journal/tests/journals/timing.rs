@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use resurge_journal::{JournalError, Journaled};
 use resurge_store::{ErrorKind, MemoryStore, Store};
-use resurge_testkit::FaultStore;
+use resurge_testkit::{Call, Fault, FaultStore};
 
 use super::{Ledger, ledger, open, record, state};
 
@@ -94,6 +94,25 @@ async fn no_snapshot_ahead_of_the_log() {
     assert_eq!(lost.kind(), ErrorKind::Indeterminate);
     snapshot.await.unwrap().unwrap_err();
     assert_eq!(journal.record(4).await.unwrap_err().kind(), ErrorKind::Closed);
+    let (journal, report) = open(&store).await;
+    assert_eq!(report.snapshot, None);
+    assert_eq!(state(&journal).await, ledger(1..=2));
+}
+
+/// The event fails alone, nobody awaits it, and everything the snapshot writes succeeds.
+#[tokio::test]
+async fn no_snapshot_of_an_event_that_failed_unseen() {
+    let (faults, journal, store) = held().await;
+    faults.release();
+    faults.fail(Call::Commit, 1, Fault::before(ErrorKind::Full));
+    let calls = faults.calls(Call::Commit);
+    {
+        let mut write = pin!(journal.record(3));
+        assert!(pending(write.as_mut()));
+    }
+    faults.wait_for_calls(Call::Commit, calls + 1).await;
+    let error = journal.snapshot_now().await.unwrap_err();
+    assert!(matches!(error, JournalError::Log(_)), "{error}");
     let (journal, report) = open(&store).await;
     assert_eq!(report.snapshot, None);
     assert_eq!(state(&journal).await, ledger(1..=2));

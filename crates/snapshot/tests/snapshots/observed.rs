@@ -1,7 +1,7 @@
 //! A store that remembers its commits and can be told to refuse or to fail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,6 +16,8 @@ pub(crate) struct Observed {
     pub(crate) commits: Arc<Mutex<Vec<(Batch, Durability)>>>,
     /// So many commits from now on are refused as `Unavailable`.
     pub(crate) refuse: Arc<AtomicU32>,
+    /// Values of chunks arrive damaged.
+    pub(crate) rotten: Arc<AtomicBool>,
     /// So many scans succeed before one is refused.
     pub(crate) scans: Arc<AtomicU32>,
 }
@@ -26,6 +28,7 @@ impl Observed {
             inner: Arc::new(MemoryStore::in_memory()),
             commits: Arc::default(),
             refuse: Arc::default(),
+            rotten: Arc::default(),
             scans: Arc::new(AtomicU32::new(u32::MAX)),
         };
         (observed.clone(), Store::new(observed))
@@ -40,6 +43,27 @@ impl Observed {
         }
         store
     }
+}
+
+/// Flips a bit in every chunk.
+fn rot(batch: &Batch) -> Batch {
+    let mut rotten = Batch::new();
+    for (key, guard) in batch.guards() {
+        rotten.guard(key.clone(), guard.clone());
+    }
+    for op in batch.ops() {
+        let key = op.key().clone();
+        match op.value() {
+            None => rotten.delete(key),
+            Some(value) if key.bytes().starts_with(b"\x04test\x03") => {
+                let mut value = value.to_vec();
+                value[7] ^= 1;
+                rotten.put(key, value)
+            }
+            Some(value) => rotten.put(key, value.clone()),
+        };
+    }
+    rotten
 }
 
 fn take_one(from: &AtomicU32) -> bool {
@@ -66,6 +90,7 @@ impl StateStore for Observed {
         if take_one(&self.refuse) {
             return Box::pin(async { Err(StoreError::new(ErrorKind::Unavailable, "refused")) });
         }
+        let batch = if self.rotten.load(Ordering::SeqCst) { rot(&batch) } else { batch };
         let commits = Arc::clone(&self.commits);
         let committed = self.inner.commit(batch.clone(), durability);
         Box::pin(async move {

@@ -144,3 +144,20 @@ async fn a_store_without_room_is_waited_for() {
     observed.refuse.store(0, SeqCst);
     snapshots.take(state(9), 2).await.unwrap();
 }
+
+/// Nothing older is removed before the new one was read back.
+#[tokio::test]
+async fn one_that_arrives_damaged_replaces_nothing() {
+    let (observed, store) = Observed::new();
+    let snapshots = Snapshots::open(&store, "test", options().retain(1)).await.unwrap();
+    snapshots.take(state(3), 1).await.unwrap();
+    observed.rotten.store(true, SeqCst);
+    let error = snapshots.take(state(4), 2).await.unwrap_err();
+    assert!(matches!(error, SnapshotError::Damaged { id: SnapshotId(2), .. }), "{error}");
+    observed.rotten.store(false, SeqCst);
+    assert_eq!(snapshots.oldest_position().await.unwrap(), Some(1));
+    let latest = snapshots.load_latest().await.unwrap();
+    assert_eq!(latest.loaded.unwrap().state, state(3));
+    snapshots.take(state(5), 2).await.unwrap();
+    assert_eq!(ids(&snapshots).await, [3]);
+}
