@@ -21,3 +21,8 @@ pub use report::{JournalStats, RecoveryReport};
 pub use resurge_snapshot::{Damaged, OldState, SnapshotId, SnapshotInfo};
 pub use resurge_wal::{Lsn, Policy, Salvaged};
 pub use stage::{JournalCommit, JournalStage, JournalStaged};
+
+/// The guide's examples, run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/state-machine.md")]
+struct Guide;
