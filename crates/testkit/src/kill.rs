@@ -44,6 +44,9 @@ const LINES_AHEAD: usize = 4_096;
 /// How long the pipe may stay silent, yet open, after the child is gone.
 const PIPE_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a child may take to say its first line before it is killed without one.
+const FIRST_LINE: Duration = Duration::from_secs(60);
+
 /// A child process whose standard output is read line by line. Killed and reaped when dropped.
 ///
 /// ```
@@ -201,9 +204,9 @@ impl Drop for Child {
 
 /// Starts a process, kills it at a random moment, checks what it left, and again.
 ///
-/// Moments are drawn from the seed: a quarter of them from the first twentieth of the time, so that
-/// opening and recovering are hit too. What the child does by then is up to the machine, so a seed
-/// does not replay a run exactly.
+/// Moments are drawn from the seed. A quarter of them count from the start, so that opening and
+/// recovering are hit; the others from the child's first line, so that work is done however slow the
+/// machine is. What the child does by then is up to the machine: a seed does not replay a run exactly.
 #[derive(Clone, Debug)]
 pub struct KillLoop {
     cycles: u64,
@@ -243,7 +246,7 @@ impl KillLoop {
         self
     }
 
-    /// The longest a child lives.
+    /// The longest a child lives, from its start or from its first line.
     #[must_use]
     pub fn kill_within(mut self, time: Duration) -> Self {
         self.kill_within = time;
@@ -274,8 +277,13 @@ impl KillLoop {
                 break;
             }
             let mut run_one = || -> Result<Ended, Failure> {
-                let life = self.lifetime(&chance)?;
-                let ended = Child::spawn(&mut command(cycle))?.run_for(life)?;
+                let (moment, after_first_line) = self.moment(&chance)?;
+                let mut child = Child::spawn(&mut command(cycle))?;
+                if after_first_line {
+                    // Whether it came or the child ended or hangs: the kill settles it.
+                    drop(child.next_line(FIRST_LINE));
+                }
+                let ended = child.run_for(moment)?;
                 let ended = Ended { cycle, ..ended };
                 verify(&ended)?;
                 Ok(ended)
@@ -289,10 +297,10 @@ impl KillLoop {
         Ok(report)
     }
 
-    fn lifetime(&self, chance: &SeededEntropy) -> Result<Duration, Failure> {
-        let most =
-            if chance.next_u64()? % 4 == 0 { self.kill_within / 20 } else { self.kill_within };
-        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
-        Ok(Duration::from_micros(chance.next_u64()? % micros))
+    /// When to kill, and whether that counts from the child's first line.
+    fn moment(&self, chance: &SeededEntropy) -> Result<(Duration, bool), Failure> {
+        let after_first_line = chance.next_u64()? % 4 != 0;
+        let micros = u64::try_from(self.kill_within.as_micros()).unwrap_or(u64::MAX).max(1);
+        Ok((Duration::from_micros(chance.next_u64()? % micros), after_first_line))
     }
 }

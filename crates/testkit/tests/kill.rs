@@ -114,7 +114,7 @@ fn a_loop_ends_in_time() {
 fn a_verdict_ends_the_loop() {
     let mut seen = 0;
     let failed = KillLoop::new(5).kill_within(Duration::from_millis(1)).run(
-        |_| sh("exec sleep 600"),
+        |_| sh("echo up; exec sleep 600"),
         |ended| {
             seen = ended.cycle;
             if ended.cycle == 2 { Err("enough".into()) } else { Ok(()) }
@@ -122,6 +122,21 @@ fn a_verdict_ends_the_loop() {
     );
     assert!(failed.unwrap_err().to_string().starts_with("cycle 2 of seed 1: enough"));
     assert_eq!(seen, 2);
+}
+
+#[test]
+fn most_children_live_to_say_something_and_some_do_not() {
+    let mut silent = 0;
+    let instant = KillLoop::new(40).kill_within(Duration::from_micros(1));
+    let report = instant.run(
+        |_| sh("sleep 0.02; echo up; exec sleep 600"),
+        |ended| {
+            silent += u64::from(ended.lines.is_empty());
+            Ok(())
+        },
+    );
+    assert_eq!(report.unwrap().kills, 40);
+    assert!((1..20).contains(&silent), "{silent} of 40 were killed at their start");
 }
 
 #[test]
