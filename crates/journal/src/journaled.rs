@@ -20,7 +20,7 @@ pub struct Journaled<M: StateMachine> {
 }
 
 impl<M: StateMachine> Journaled<M> {
-    /// Opens the journal called `name` (1 to 200 bytes, no NUL), making it when there is none, and
+    /// Opens the journal called `name` (1 to 192 bytes, no NUL), making it when there is none, and
     /// brings back its state: that of the newest whole snapshot and every event after it. Must be
     /// called inside a tokio runtime.
     ///

@@ -16,6 +16,10 @@ const SLOW: Duration = Duration::from_secs(3);
 /// Other tasks of the thread run after so many events.
 const YIELD_EVERY: u32 = 1024;
 
+/// Before a journal's name, in those of its log and its snapshots: a log or snapshots that a user
+/// opens under the same name are something else.
+const PARTS: &str = "journal/";
+
 pub(crate) async fn open<M: StateMachine>(
     store: &Store,
     name: &str,
@@ -35,8 +39,9 @@ pub(crate) async fn open<M: StateMachine>(
         max_queued_bytes: options.max_queued_bytes,
         ..WalOptions::default()
     };
-    let (wal, log) = Wal::<M::Event>::open(store, &name, wal_options).await?;
-    let snapshots = Snapshots::open(store, &name, snapshot_options::<M>(&options)).await?;
+    let parts = format!("{PARTS}{name}");
+    let (wal, log) = Wal::<M::Event>::open(store, &parts, wal_options).await?;
+    let snapshots = Snapshots::open(store, &parts, snapshot_options::<M>(&options)).await?;
     let Latest { loaded, skipped } = snapshots.load_latest().await?;
     for damaged in &skipped {
         tracing::warn!(journal = %name, id = %damaged.id, what = %damaged.what, "fell back");

@@ -122,7 +122,8 @@ async fn a_damaged_log_is_refused_or_salvaged_with_a_snapshot_behind_the_gap() {
     drop(journal);
     // One page for each record, and the log's head before them.
     let pages = pages(&store).await;
-    let page = pages.iter().filter(|page| page.key.bytes().starts_with(b"test")).nth(7).unwrap();
+    let page =
+        pages.iter().filter(|page| page.key.bytes().starts_with(b"journal/test")).nth(7).unwrap();
     damage(&store, page).await;
 
     let error = open_as(&store, options()).await.unwrap_err();

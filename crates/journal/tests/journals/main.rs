@@ -88,7 +88,7 @@ async fn chunks(store: &Store) -> BTreeMap<u64, Vec<Entry>> {
         if entry.key.namespace().name() != "resurge/snapshot" {
             continue;
         }
-        if let Some(rest) = entry.key.bytes().strip_prefix(b"\x04test\x03") {
+        if let Some(rest) = entry.key.bytes().strip_prefix(b"\x0cjournal/test\x03") {
             let id = u64::from_be_bytes(rest[..8].try_into().unwrap());
             found.entry(id).or_default().push(entry);
         }
