@@ -1,0 +1,91 @@
+//! How an app is opened.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use resurge_store::{Clock, Entropy, Store};
+
+use crate::app::Resurge;
+use crate::error::Result;
+
+/// Settings of an app; see [`Resurge::builder`].
+#[derive(Default)]
+#[must_use = "a builder does nothing until it is opened"]
+pub struct Builder {
+    clock: Option<Box<dyn FnOnce(Store) -> Store + Send>>,
+    entropy: Option<Box<dyn FnOnce(Store) -> Store + Send>>,
+    #[cfg(feature = "sled")]
+    sled: Option<resurge_store_sled::SledOptions>,
+}
+
+impl Builder {
+    /// Another clock than the system's, for tests in virtual time.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Some(Box::new(move |store| store.with_clock(clock)));
+        self
+    }
+
+    /// Other randomness than the system's, for repeatable tests. Never for production.
+    pub fn entropy(mut self, entropy: impl Entropy) -> Self {
+        self.entropy = Some(Box::new(move |store| store.with_entropy(entropy)));
+        self
+    }
+
+    /// Settings of the embedded store: index, verification, images, limits.
+    #[cfg(feature = "sled")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
+    pub fn sled(mut self, options: resurge_store_sled::SledOptions) -> Self {
+        self.sled = Some(options);
+        self
+    }
+
+    /// Opens the embedded store in `path`, or creates it when the directory is absent or empty.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process has it open, `Corrupt` naming the place when acknowledged
+    /// data is damaged, and what the file system says.
+    #[cfg(feature = "sled")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
+    pub async fn open(mut self, path: impl Into<PathBuf>) -> Result<Resurge> {
+        use resurge_store_sled::SledStore;
+        use std::sync::Arc;
+
+        let options = self.sled.take().unwrap_or_default();
+        let (store, report) = SledStore::open(path.into(), options).await?;
+        tracing::info!(%report, "store opened");
+        let store = Arc::new(store);
+        let app_store = self.dress(Store::from_arc(Arc::clone(&store) as _));
+        Ok(Resurge::new(app_store, Some(crate::app::Embedded { store, report })))
+    }
+
+    /// Runs on a store you have: another backend, a shared one, or one under test.
+    pub fn on(mut self, store: Store) -> Resurge {
+        let store = self.dress(store);
+        Resurge::new(store, None)
+    }
+
+    /// Runs in memory: nothing survives the process.
+    pub fn in_memory(self) -> Resurge {
+        self.on(Store::memory())
+    }
+
+    fn dress(&mut self, mut store: Store) -> Store {
+        if let Some(clock) = self.clock.take() {
+            store = clock(store);
+        }
+        if let Some(entropy) = self.entropy.take() {
+            store = entropy(store);
+        }
+        store
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Builder");
+        out.field("own_clock", &self.clock.is_some()).field("own_entropy", &self.entropy.is_some());
+        #[cfg(feature = "sled")]
+        out.field("sled", &self.sled);
+        out.finish()
+    }
+}
