@@ -1,3 +1,5 @@
+//! The frame codec under truncation, flips and lying lengths.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -1,0 +1,7 @@
+//! What the demos share: children that are really killed, and expectations that are really checked.
+
+mod child;
+mod expect;
+
+pub use child::{Child, ChildError};
+pub use expect::{Expectations, field, number};
