@@ -253,6 +253,24 @@ async fn a_tail_loses_nothing_and_shows_only_what_is_durable() {
 }
 
 #[tokio::test]
+async fn a_tail_waits_until_what_is_only_buffered_is_durable() {
+    let (store, faults, _) = faulty();
+    let wal = open(&store).await;
+    let mut tail = wal.tail(Lsn::START).await.unwrap();
+    let mut stage = wal.stage().await.unwrap();
+    stage.push(&"a".to_owned()).unwrap();
+    stage.commit(Batch::new(), Durability::Buffered).unwrap().await.unwrap();
+    faults.hold();
+    let mut next = Box::pin(tail.next());
+    let early = std::future::poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx))).await;
+    assert!(early.is_pending());
+    assert_eq!((faults.held(), faults.calls(Call::Sync)), (1, 1));
+    faults.release();
+    assert_eq!(next.await.unwrap(), (Lsn(1), "a".to_owned()));
+    assert_eq!(wal.durable_lsn(), Lsn(1));
+}
+
+#[tokio::test]
 async fn a_tail_follows_another_handle_and_ends_with_the_store() {
     let faults = FaultStore::new(resurge_store::MemoryStore::in_memory());
     let store = Store::new(faults);

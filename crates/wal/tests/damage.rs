@@ -7,6 +7,7 @@ mod support;
 use bytes::Bytes;
 use resurge_store::{Batch, Durability, Entry, Key, Namespace, Store};
 use resurge_testkit::evidence;
+use resurge_wal::inspect::Inspector;
 use resurge_wal::{Damage, DamageKind, Lsn, Wal, WalError};
 use support::{all, entries, open, page_first, read, salvage, store_of};
 
@@ -40,7 +41,7 @@ async fn strict(store: &Store) -> (Vec<(u64, String)>, Option<Damage>) {
         Err(WalError::Corrupt(damage)) => {
             // Open refuses for the head or the last page; a reader still gets what is before.
             let mut found = Vec::new();
-            let inspector = resurge_wal::inspect::Inspector::new(store, support::LOG).unwrap();
+            let inspector = Inspector::new(store, support::LOG).unwrap();
             if let Ok(mut dump) = inspector.dump(Lsn::START).await {
                 while let Ok(Some(record)) = dump.next().await {
                     let codec = support::options().codec;
@@ -267,6 +268,8 @@ async fn a_page_of_an_older_life_is_detected() {
         let (found, damage) = strict(&store_of(&changed).await).await;
         let damage = damage.unwrap();
         assert_eq!(damage.kind, DamageKind::ChainBroken);
+        let inspector = Inspector::new(&store_of(&changed).await, support::LOG).unwrap();
+        assert_eq!(inspector.verify().await.unwrap().damage, Some(damage.clone()));
         // The first page has nothing before it: its successor notices.
         assert!(damage.lsn == Lsn(first) || damage.lsn == Lsn(first + 1), "{damage}");
         assert!(found.len() as u64 <= first, "{found:?}");

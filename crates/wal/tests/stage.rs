@@ -173,8 +173,31 @@ async fn pages_in_flight_behind_a_failed_stage_fail_with_it() {
     }
     // It was sealed on top of what failed: void, whatever is done with it.
     let second = second.submitted(store.commit(batch, Durability::Durable), Durability::Durable);
+    // So nothing has to wait for its outcome, or hangs on it.
+    let append = wal.append(&"a".to_owned());
+    assert_eq!(append.await.unwrap(), Lsn(1));
     assert_eq!(second.await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(all(&wal).await, records(&[(1, "a")]));
+}
+
+#[tokio::test]
+async fn a_void_stage_stays_void_even_when_the_same_record_is_appended_again() {
+    let (store, faults, _) = faulty();
+    let wal = open(&store).await;
+    faults.hold();
+    faults.fail(Call::Commit, 1, Fault::before(ErrorKind::Full));
+    let failed = wal.append(&"a".to_owned());
+    let mut stage = wal.stage().await.unwrap();
+    stage.push(&"void".to_owned()).unwrap();
+    let mut batch = Batch::new();
+    let staged = stage.write(&mut batch).unwrap();
+    faults.release();
+    failed.await.unwrap_err();
+    drop(staged);
+    // The page it was sealed upon is there now, byte for byte, but it is not that page.
     assert_eq!(wal.append(&"a".to_owned()).await.unwrap(), Lsn(1));
+    let late = store.commit(batch, Durability::Durable).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict);
     assert_eq!(all(&wal).await, records(&[(1, "a")]));
 }
 
