@@ -277,6 +277,28 @@ async fn a_page_of_an_older_life_is_detected() {
 }
 
 #[tokio::test]
+async fn the_last_page_is_the_one_the_head_knows() {
+    // Two lives that differ in their last record only: everything before the last page agrees.
+    let mut lives = Vec::new();
+    for last in ["paid", "void"] {
+        let store = Store::memory();
+        let wal = open(&store).await;
+        for record in ["a", "b", last] {
+            wal.append(&record.to_owned()).await.unwrap();
+        }
+        lives.push(entries(&store).await);
+    }
+    let old = lives[0].last().unwrap();
+    let store = store_of(&with(&lives[1], &old.key, Some(old.value.clone()))).await;
+    let (found, damage) = strict(&store).await;
+    let damage = damage.unwrap();
+    assert_eq!((damage.kind, damage.lsn), (DamageKind::ChainBroken, Lsn(3)));
+    assert_eq!(found.len(), 2, "a record that was never in this log was shown");
+    let inspector = Inspector::new(&store, support::LOG).unwrap();
+    assert_eq!(inspector.verify().await.unwrap().damage, Some(damage));
+}
+
+#[tokio::test]
 async fn an_interrupted_salvage_is_finished_at_the_next_open() {
     let (entries, records) = mixed().await;
     let page = entries.iter().rev().nth(3).unwrap();
