@@ -54,9 +54,10 @@ impl<M: StateMachine> Journaled<M> {
     /// what was checked still holds when the events are applied.
     ///
     /// `decide` returns the events, which may be none, and what to tell the caller; it is told when
-    /// the events and everything the decision saw are durable. With an `Err` nothing is logged, and
-    /// the error is returned at once. Keep `decide` short: it runs under the lock. It must not
-    /// call this journal.
+    /// the events and everything the decision saw are durable. With an `Err` nothing is logged; the
+    /// refusal, too, is told only when what it saw is durable ("exists already" must not turn out to
+    /// be wrong after a crash). Keep `decide` short: it runs under the lock. It must not call this
+    /// journal.
     ///
     /// ```
     /// # use resurge_journal::{JournalError, PlainMachine};
@@ -92,7 +93,8 @@ impl<M: StateMachine> Journaled<M> {
     /// ```
     ///
     /// # Errors
-    /// That of `decide`; otherwise as [`record`](Self::record).
+    /// That of `decide`, or that of the log when what it refused for will never be durable; otherwise
+    /// as [`record`](Self::record).
     pub async fn decide<R, E, I>(
         &self,
         decide: impl FnOnce(&M) -> Result<(I, R), E>,
@@ -104,12 +106,16 @@ impl<M: StateMachine> Journaled<M> {
         self.core.wait_for_room().await?;
         let (answer, submitted) = {
             let live = self.core.lock()?;
-            let (events, answer) = decide(&live.machine)?;
-            let events: Vec<_> = events.into_iter().collect();
-            (answer, self.core.submit(live, &events)?)
+            match decide(&live.machine) {
+                Ok((events, answer)) => {
+                    let events: Vec<_> = events.into_iter().collect();
+                    (Ok(answer), self.core.submit(live, &events)?)
+                }
+                Err(refused) => (Err(refused), Submitted::Seen(live.last())),
+            }
         };
         self.core.settled(submitted).await?;
-        Ok(answer)
+        answer
     }
 
     /// Looks at the state. Returns when everything it saw is durable, so what it says is not undone

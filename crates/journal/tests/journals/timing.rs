@@ -36,10 +36,9 @@ async fn nobody_is_told_before_the_log_is_durable() {
     assert!(pending(decision.as_mut()));
     let mut idle = pin!(journal.decide(|seen| { Ok::<_, JournalError>(([], seen.events.len())) }));
     assert!(pending(idle.as_mut()), "a decision without events is a read");
-    // A refusal is about nothing durable.
-    let refused =
-        journal.decide(|_| Err::<([u64; 0], ()), _>(JournalError::Invalid("no".to_owned())));
-    assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::Invalid);
+    let mut refused =
+        pin!(journal.decide(|_| Err::<([u64; 0], ()), _>(JournalError::Invalid("no".to_owned()))));
+    assert!(pending(refused.as_mut()), "what it was refused for is not durable");
     assert!(pending(write.as_mut()) && pending(read.as_mut()) && pending(decision.as_mut()));
 
     faults.release();
@@ -47,6 +46,7 @@ async fn nobody_is_told_before_the_log_is_durable() {
     assert_eq!(read.await.unwrap(), ledger(1..=3));
     assert_eq!(decision.await.unwrap(), ledger(1..=3).order);
     assert_eq!(idle.await.unwrap(), 4);
+    assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 #[tokio::test]
