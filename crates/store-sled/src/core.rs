@@ -149,7 +149,19 @@ impl Core {
     fn admit(&self, bytes: u64) -> Result<()> {
         let root = &self.layout.root;
         let admitted = self.space.admit(&*self.options.vfs, root, bytes, || self.must_stay_free());
-        admitted.inspect_err(|_| self.metrics.full.increment(1))
+        admitted.inspect_err(|_| {
+            self.metrics.full.increment(1);
+            self.make_room();
+        })
+    }
+
+    /// Behind a new image old segments can go, if there are any. It has room in the reserve.
+    fn make_room(&self) {
+        let since = self.growth.since_image();
+        if since >= self.options.segment_sizes.1 {
+            self.growth.image_due_at.fetch_min(since, Ordering::Relaxed);
+            self.signals.image_due();
+        }
     }
 
     fn append(&self, group: &Group) -> Result<()> {
@@ -216,11 +228,9 @@ impl Core {
     /// What commits must leave free: room for the index to take what waits for it, and for an image
     /// of what there is.
     pub(crate) fn must_stay_free(&self) -> u64 {
-        let newest = self.images.lock().first().map_or(0, |image| image.bytes);
-        let grown = self.growth.since_image();
         let waiting = self.view.overlay_status().map_or(0, |s| s.bytes as u64);
-        let image = newest.saturating_add(grown);
-        self.options.reserve.saturating_add(image).saturating_add(waiting.saturating_mul(3))
+        let index = waiting.saturating_mul(3);
+        self.options.reserve.saturating_add(self.image_estimate()).saturating_add(index)
     }
 
     /// When the next image is due, in bytes logged since the last one.
@@ -237,8 +247,16 @@ impl Core {
         }
     }
 
+    /// What an image taken now takes at most.
+    pub(crate) fn image_estimate(&self) -> u64 {
+        let newest = self.images.lock().first().map_or(0, |image| image.bytes);
+        newest.saturating_add(self.growth.since_image())
+    }
+
     /// Ends the store in good order. Maintenance has stopped.
     pub(crate) fn close(&self) -> Result<()> {
+        // Somebody else may be taking an image; it sees the signal to stop.
+        let _taking = self.taking.lock();
         let synced = self.sync();
         let indexed = self.view.close(self.options.close_within);
         let log = self.writer.lock().log.take();

@@ -20,11 +20,15 @@ impl Core {
     pub(crate) fn take_image(&self) -> Result<Option<ImageInfo>> {
         let _taking = self.taking.lock();
         self.failure.check()?;
+        if self.signals.stopping() {
+            return Ok(None);
+        }
         let begin = self.progress.published();
         let newest = self.images.lock().first().copied();
         if let Some(newest) = newest.filter(|i| i.begin == begin && i.end == begin && i.verified) {
             return Ok(Some(newest));
         }
+        self.has_room()?;
         let clock = &self.options.clock;
         let started = clock.monotonic();
         let grown = self.growth.since_image.load(Ordering::Relaxed);
@@ -44,6 +48,18 @@ impl Core {
         self.metrics.image_bytes.set(image.bytes as f64);
         tracing::debug!(begin, end = image.end, entries = image.entries, ?took, "took an image");
         Ok(Some(image))
+    }
+
+    /// An image that would not fit must not fill the disk first.
+    fn has_room(&self) -> Result<()> {
+        let root = &self.layout.root;
+        let free = self.space.ask(&*self.options.vfs, root)?;
+        let needed = self.image_estimate();
+        if free >= needed {
+            return Ok(());
+        }
+        let what = format!("{}: {free} bytes are free, an image may need {needed}", root.display());
+        Err(StoreError::new(ErrorKind::Full, what))
     }
 
     /// Dumps, syncs, reads again, and only then gives the file its name.

@@ -123,3 +123,37 @@ fn a_segment_that_cannot_be_made_is_full_not_fatal() {
     assert!(fill(&store).is_none());
     close(&store);
 }
+
+#[test]
+fn a_full_disk_takes_an_image_that_lets_old_segments_go() {
+    let dir = Dir::new();
+    let vfs = FaultVfs::default();
+    let (store, _) = open(&dir.path(), with(&vfs, IndexKind::Memory).free_space_reserve(8 * MIB));
+    let image_at = |round: u8| {
+        for n in 0..150 {
+            put(&store, format!("k{n}"), vec![round; 2_000]).unwrap();
+        }
+    };
+    image_at(0);
+    crate::fixture::wait(store.image_now()).unwrap();
+    image_at(1);
+    // Room for an image, but not for commits.
+    vfs.set_free(Some(4 * MIB));
+    let begins = || store.status().images.iter().map(|i| i.begin).collect::<Vec<_>>();
+    let mut n = 0;
+    while begins().len() < 2 || store.status().log_first_seq == 1 {
+        // The space is asked for every megabyte; from then on every commit is refused.
+        let _ = put(&store, "k0", vec![n; 100_000]);
+        n = n.wrapping_add(1);
+    }
+    // No room for that either: nothing is begun.
+    vfs.set_free(Some(100));
+    let before = vfs.operations().len();
+    let refused = crate::fixture::wait(store.image_now());
+    let begun = vfs.operations().split_off(before);
+    assert!(!begun.iter().any(|o| o.starts_with("create 0000")), "{begun:?}");
+    if begins()[0] < store.status().published_seq {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Full);
+    }
+    close(&store);
+}

@@ -369,3 +369,20 @@ fn no_room_for_an_image_is_no_disaster_and_a_failing_disk_is() {
     assert_eq!(get(&store, "k").unwrap(), "x");
     close(&store);
 }
+
+#[test]
+fn the_super_file_forgets_an_image_before_it_goes() {
+    let dir = Dir::new();
+    let vfs = FaultVfs::default();
+    let (store, _) = open(&dir.path(), memory().vfs(Arc::new(vfs.clone())));
+    for n in 0..3 {
+        put(&store, format!("k{n}"), "v").unwrap();
+        wait(store.image_now()).unwrap();
+    }
+    let operations = vfs.operations();
+    let last = |what: &str| operations.iter().rposition(|op| op == what).unwrap();
+    let first_image = last("remove 0000000000000001.img");
+    assert!(last("rename 0000000000000003.img") < last("sync super.tmp"));
+    assert!(last("sync super.tmp") < first_image, "{operations:?}");
+    close(&store);
+}
