@@ -43,7 +43,7 @@ pub(crate) struct Counts {
     pub(crate) traceless: u64,
 }
 
-fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     LogOptions::new(*b"log to be harmed").segment_sizes(8192, 8192).preparation(Preparation::Inline)
 }
 
@@ -110,8 +110,38 @@ impl Subject {
         files
     }
 
-    fn read(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn read(&self, path: &Path) -> Vec<u8> {
         self.disk.contents(path).expect("a segment")
+    }
+
+    /// A copy to be harmed.
+    pub(crate) fn disk(&self) -> SimVfs {
+        self.disk.fork()
+    }
+
+    pub(crate) fn acked(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// The log holds what was acknowledged up to `last`, bit by bit, and ends there.
+    pub(crate) fn check_prefix(&self, log: &Log, last: u64) -> Result<(), String> {
+        if log.last_seq() != last || last > self.acked() {
+            return Err(format!("MADE UP: ends at {}, expected {last}", log.last_seq()));
+        }
+        if log.first_seq() != 1 && last > 0 {
+            return Err(format!("starts at {}", log.first_seq()));
+        }
+        if last == 0 {
+            return Ok(());
+        }
+        let mut replay = log.replay(1).map_err(|e| format!("{e:?}"))?;
+        for (seq, expected) in (1..=last).zip(&self.entries) {
+            match replay.next_entry() {
+                Ok(Some((found, bytes))) if found == seq && bytes == expected => {}
+                other => return Err(format!("WRONG: {seq}: {other:?}")),
+            }
+        }
+        Ok(())
     }
 
     /// Opens a copy with this file damaged in `harmed`, and judges what came of it.
@@ -123,7 +153,7 @@ impl Subject {
         told: bool,
         counts: &mut Counts,
     ) -> Result<(), String> {
-        let acked = self.entries.len() as u64;
+        let acked = self.acked();
         let disk = self.disk.fork();
         disk.damage(path, content).map_err(|e| e.to_string())?;
         let high_water = if told { acked } else { 0 };
@@ -153,19 +183,7 @@ impl Subject {
             Ok(opened) => opened,
         };
         let last = log.last_seq();
-        if last > acked {
-            return Err(format!("MADE UP: the log ends at {last}"));
-        }
-        if log.first_seq() != 1 {
-            return Err(format!("starts at {}", log.first_seq()));
-        }
-        let mut replay = log.replay(1).map_err(|e| format!("{e:?}"))?;
-        for (seq, expected) in (1..=last).zip(&self.entries) {
-            match replay.next_entry() {
-                Ok(Some((found, bytes))) if found == seq && bytes == expected => {}
-                other => return Err(format!("WRONG: {seq}: {other:?}")),
-            }
-        }
+        self.check_prefix(&log, last)?;
         if last == acked {
             return Ok(());
         }

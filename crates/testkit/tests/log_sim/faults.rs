@@ -183,6 +183,36 @@ impl FaultTest<'_> {
         Ok(states)
     }
 
+    /// A disk that has only so much space: refused appends leave a log that can be synced, read,
+    /// and, with no space left at all, opened. Returns the number of refusals.
+    pub(crate) fn run_full(&self) -> Result<u64, String> {
+        let mut refusals = 0;
+        for free in (0..64 << 10).step_by(512) {
+            let disk = SimVfs::new();
+            disk.set_free_space(Some(free));
+            let mut life = Life::new(disk, Model::new(), free % 1024 == 0, self.plant);
+            for step in self.steps {
+                let at = |bug: String| format!("{} with {free} free, {step:?}: {bug}", self.name);
+                match (life.step(*step), step) {
+                    (Ok(()), _) => continue,
+                    (Err(Stop::Error(LogError::Full { .. })), Step::Open) => {}
+                    (Err(Stop::Error(LogError::Full { .. })), Step::Append(_)) => {
+                        usable_though_full(&mut life).map_err(at)?;
+                        let disk = life.disk.power_cut(DiskLoss::Subset { seed: free });
+                        disk.set_free_space(Some(0));
+                        life.restart(disk);
+                        reopen(&mut life).map_err(at)?;
+                    }
+                    (Err(other), _) => return Err(at(format!("{other:?}"))),
+                }
+                refusals += 1;
+                life.disk.set_free_space(None);
+                life.step(*step).map_err(|stop| at(format!("with space again: {stop:?}")))?;
+            }
+        }
+        Ok(refusals)
+    }
+
     /// Runs all steps, tries again where the disk was full, passes over cuts that fail. False when
     /// the log is poisoned, cannot be opened, or the machine stops.
     fn lives_on(&self, life: &mut Life) -> Result<bool, String> {

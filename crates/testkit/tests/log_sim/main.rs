@@ -17,6 +17,7 @@ mod life;
 mod model;
 mod planted;
 mod random;
+mod salvage;
 
 use crash::{CrashTest, effort};
 use faults::FaultTest;
@@ -67,6 +68,12 @@ fn log_io_error_then_crash() {
 }
 
 #[test]
+fn log_full_disk() {
+    let refusals = passed(FaultTest { name: "full", steps: LIFE, plant: None }.run_full());
+    assert!(refusals > 50, "the disk was hardly ever full: {refusals}");
+}
+
+#[test]
 fn log_truncations_and_sectors() {
     let subject = damage::Subject::new();
     let mut counts = damage::Counts::default();
@@ -78,6 +85,13 @@ fn log_truncations_and_sectors() {
         counts.truncations, counts.sectors, counts.refused, counts.tail_cut, counts.traceless
     );
     evidence("commit-log-damage-sectors", &line);
+}
+
+#[test]
+fn log_salvage_crash_points() {
+    let states = passed(salvage::run(&damage::Subject::new()));
+    let line = format!("{states} crash states of a salvage, the valid prefix kept in all");
+    evidence("commit-log-salvage-crash-points", &line);
 }
 
 #[test]
