@@ -15,7 +15,8 @@ use crate::{JournalError, Journaled, Result, StateMachine};
 
 impl<M: StateMachine> Journaled<M> {
     /// Waits for the right to put events into a batch of the caller's own, so that they are logged
-    /// together with whatever else is in it, or not at all. One at a time; cancel safe.
+    /// together with whatever else is in it, or not at all. One at a time; cancel safe. Truncation
+    /// waits while somebody has it, so do not await `snapshot_now` or `close` with it in hand.
     ///
     /// ```
     /// # use resurge_journal::PlainMachine;
