@@ -136,6 +136,26 @@ fn its_rebuild_was_interrupted() {
 }
 
 #[test]
+fn an_entry_was_lost_or_changed_behind_its_back() {
+    // What sled does after damage that it does not notice.
+    type Harm = fn(&sled::Db, &[u8]);
+    let harms: [(&str, Harm); 3] = [
+        ("lost", |db, key| drop(db.remove(key).unwrap())),
+        ("stale", |db, key| drop(db.insert(key, &b"\0stale"[..]).unwrap())),
+        ("added", |db, key| drop(db.insert([key, b"!"].concat(), &b"\0new"[..]).unwrap())),
+    ];
+    for (what, harm) in harms {
+        let dir = Dir::new();
+        let state = filled(&dir.path(), 200);
+        let db = sled::Config::new().path(dir.sub("index")).open().unwrap();
+        harm(&db, state[7].0.raw());
+        db.flush().unwrap();
+        drop(db);
+        rebuilt(&expect(&dir.path(), &state, what), "it holds");
+    }
+}
+
+#[test]
 fn sled_was_killed_while_it_opened() {
     let dir = Dir::new();
     let state = filled(&dir.path(), 200);
