@@ -120,7 +120,7 @@ impl CrashTest<'_> {
             // Ok when everything that failed after the crash may be ignored.
             Err(Stop::Error(_)) | Ok(()) => {}
         }
-        for after in self.afters(&disk, op) {
+        for (place, after) in (op * 1_000_000..).step_by(1000).zip(self.afters(&disk, op)) {
             let case = format!("{case} then={after:?}");
             if only.is_some_and(|only| !only.starts_with(&case)) {
                 continue;
@@ -133,7 +133,7 @@ impl CrashTest<'_> {
             if !self.again {
                 continue;
             }
-            self.crash_again(&case, &survivor, &recovery, &life.model, told, only, counts)?;
+            self.crash_again(&case, place, &survivor, &recovery, &life.model, told, only, counts)?;
         }
         Ok(())
     }
@@ -148,6 +148,8 @@ impl CrashTest<'_> {
     fn crash_again(
         &self,
         case: &str,
+        // The same number for the same case, replayed or not.
+        place: u64,
         survivor: &SimVfs,
         recovery: &[u64],
         model: &Model,
@@ -163,10 +165,11 @@ impl CrashTest<'_> {
                 Err(Stop::Bug(bug)) => return Err(replay(&format!("{case} again={op}"), &bug)),
                 Err(Stop::Error(_)) | Ok(()) => {}
             }
-            let mut afters = self.afters(&disk, counts.states);
+            let place = place + op;
+            let mut afters = self.afters(&disk, place);
             if self.effort < 8 {
                 // Two rules at each place, all rules in turn.
-                let turn = usize::try_from(counts.states).unwrap_or(0) % afters.len();
+                let turn = usize::try_from(place + place / 1000).unwrap_or(0) % afters.len();
                 afters.rotate_left(turn);
                 afters.truncate(2);
             }

@@ -51,7 +51,8 @@ fn log_random_lives() {
 #[test]
 fn log_io_errors() {
     let counts = passed(FaultTest { name: "errors", steps: LIFE, plant: None }.run());
-    assert!(counts.full > 0, "no append was ever refused");
+    let all = std::env::var_os(crash::CASE).is_none();
+    assert!(counts.full > 0 || !all, "no append was ever refused");
     let line = format!(
         "{} failing I/O operations, {} restarts, 0 acknowledged entries lost",
         counts.faults, counts.restarts
