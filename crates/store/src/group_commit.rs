@@ -15,6 +15,7 @@ use crate::{
 
 mod committer;
 mod completion;
+mod gather;
 mod pending;
 mod publisher;
 mod queue;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::completion::Delivery;
+use super::gather::Gather;
 use super::pending::{Admission, Pending, Refusal};
 use super::publisher::{Publication, Publisher};
 use super::queue::{Gathering, Work};
@@ -15,6 +16,7 @@ pub(super) struct Committer<E: Engine> {
     shared: Arc<Shared<E>>,
     publisher: Publisher<E>,
     pending: Pending,
+    gather: Gather,
     last: CommitSeq,
     /// Since when something is logged that no sync covers.
     unsynced_since: Option<Monotonic>,
@@ -26,6 +28,7 @@ impl<E: Engine> Committer<E> {
             publisher: Publisher::new(Arc::clone(&shared)),
             last: shared.engine.last_seq(),
             pending: Pending::default(),
+            gather: Gather::default(),
             unsynced_since: None,
             shared,
         }
@@ -35,7 +38,7 @@ impl<E: Engine> Committer<E> {
         let _guard = PoisonOnPanic(Arc::clone(&self.shared));
         self.shared.register_own_thread();
         loop {
-            match self.shared.next(self.flush_in()) {
+            match self.shared.next(self.flush_in(), &mut self.gather) {
                 Next::Commit(gathering) => self.commit(gathering),
                 Next::Flush => {
                     if let Err(e) = self.sync() {
@@ -114,7 +117,8 @@ impl<E: Engine> Committer<E> {
                 }
             }
         });
-        let outcomes = outcomes.collect();
+        let outcomes: Vec<_> = outcomes.collect();
+        let told = outcomes.len();
         let metrics = &self.shared.metrics;
         metrics.conflicts.increment(conflicts as u64);
         if let Some(group) = &group {
@@ -122,7 +126,11 @@ impl<E: Engine> Committer<E> {
             #[expect(clippy::cast_precision_loss, reason = "a histogram takes floats")]
             metrics.group_commits.record(group.batches.len() as f64);
         }
-        self.publisher.publish(Publication { group, outcomes, delivery, bytes });
+        let waiting = self.shared.waiting();
+        self.gather.completed(told, waiting);
+        // Handing over costs a thread switch: worth it only when the next group is not waited for.
+        let hand_over = waiting > 0 && self.gather.rounds() == 0;
+        self.publisher.publish(Publication { group, outcomes, delivery, bytes }, hand_over);
     }
 
     fn log(&mut self, group: &Group) -> Result<()> {

@@ -63,10 +63,10 @@ impl<E: Engine> Publisher<E> {
         Self { shared, outstanding: Arc::new(AtomicUsize::new(0)), thread: None }
     }
 
-    pub(super) fn publish(&mut self, publication: Publication) {
+    /// Publishes in place, or behind what is still being published, or where `hand_over`, elsewhere.
+    pub(super) fn publish(&mut self, publication: Publication, hand_over: bool) {
         let first = self.outstanding.load(Ordering::Acquire) == 0;
-        // Handing over costs a thread switch: worth it only when the next group is waiting.
-        if first && (!self.shared.has_work() || !self.start()) {
+        if first && (!hand_over || !self.start()) {
             publication.publish(&self.shared);
             return;
         }

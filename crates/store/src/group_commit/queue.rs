@@ -48,13 +48,30 @@ pub(super) enum Phase {
 pub(super) struct Queue {
     pub(super) groups: VecDeque<Gathering>,
     pub(super) phase: Phase,
-    /// The committer waits on the condition variable.
-    pub(super) idle: bool,
+    /// The committer sleeps until this many calls wait.
+    pub(super) awaited: Option<usize>,
 }
 
 impl Queue {
     pub(super) fn new() -> Self {
-        Self { groups: VecDeque::new(), phase: Phase::Open, idle: false }
+        Self { groups: VecDeque::new(), phase: Phase::Open, awaited: None }
+    }
+
+    /// Calls that will be in the next group; all one could wait for when that is full.
+    pub(super) fn waiting(&self) -> usize {
+        match self.groups.front() {
+            Some(_) if self.groups.len() > 1 => usize::MAX,
+            next => next.map_or(0, |group| group.work.len()),
+        }
+    }
+
+    /// Whether the committer is to be woken; it is not to be woken again then.
+    pub(super) fn wakes(&mut self) -> bool {
+        let wakes = self.awaited.is_some_and(|count| count <= self.waiting());
+        if wakes {
+            self.awaited = None;
+        }
+        wakes
     }
 
     pub(super) fn push(&mut self, work: Work, max_group_bytes: usize) -> Outcomes {

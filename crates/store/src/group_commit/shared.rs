@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::GroupOptions;
 use super::completion::{Completion, Delivery, Outcomes};
+use super::gather::{self, Gather};
 use super::queue::{Gathering, Phase, Queue, Work};
 use crate::watch::WatchRegistry;
 use crate::{CommitSeq, Engine, ErrorKind, Result, StoreError};
@@ -101,7 +102,7 @@ impl<E: Engine> Shared<E> {
         }
         self.pending_bytes.fetch_add(size, Ordering::Relaxed);
         let outcome = queue.push(work, self.options.max_group_bytes);
-        if std::mem::take(&mut queue.idle) {
+        if queue.wakes() {
             drop(queue);
             self.arrived.notify_one();
         }
@@ -109,8 +110,18 @@ impl<E: Engine> Shared<E> {
     }
 
     /// Waits for work, at most `flush_in` when buffered commits wait for a sync.
-    pub(super) fn next(&self, flush_in: Option<Duration>) -> Next {
+    pub(super) fn next(&self, flush_in: Option<Duration>, gather: &mut Gather) -> Next {
         let mut queue = self.queue.lock();
+        let mut rounds = gather.rounds();
+        while rounds > 0 && matches!(queue.phase, Phase::Open) && queue.waiting() < gather.target()
+        {
+            let before = queue.waiting();
+            queue.awaited = Some(gather.target());
+            let timed_out = self.arrived.wait_for(&mut queue, gather::ROUND).timed_out();
+            queue.awaited = None;
+            rounds = if timed_out && queue.waiting() == before { 0 } else { rounds - 1 };
+        }
+        gather.gathered(queue.waiting());
         loop {
             if matches!(queue.phase, Phase::Poisoned(_)) {
                 return Next::Stop;
@@ -121,24 +132,24 @@ impl<E: Engine> Shared<E> {
             if matches!(queue.phase, Phase::Closing | Phase::Closed) {
                 return Next::Stop;
             }
-            queue.idle = true;
+            queue.awaited = Some(1);
             match flush_in {
                 None => self.arrived.wait(&mut queue),
                 Some(wait) => {
                     let timed_out = self.arrived.wait_for(&mut queue, wait).timed_out();
                     if timed_out && queue.groups.is_empty() {
-                        queue.idle = false;
+                        queue.awaited = None;
                         return Next::Flush;
                     }
                 }
             }
-            queue.idle = false;
+            queue.awaited = None;
         }
     }
 
-    /// Whether more work waits already.
-    pub(super) fn has_work(&self) -> bool {
-        !self.queue.lock().groups.is_empty()
+    /// How many calls will be in the next group, so far.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().waiting()
     }
 
     pub(super) fn resolved(&self, bytes: usize) {
@@ -208,7 +219,7 @@ impl<E: Engine> Shared<E> {
         if matches!(queue.phase, Phase::Open) {
             queue.push(Work::Sync, self.options.max_group_bytes);
             queue.phase = Phase::Closing;
-            queue.idle = false;
+            queue.awaited = None;
             self.arrived.notify_one();
         }
         Outcomes::new(Arc::clone(&self.closed), 0)
