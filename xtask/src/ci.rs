@@ -11,8 +11,10 @@ use crate::workspace::{self, Package, Workspace};
 use crate::{Result, demo, evidence, steps};
 
 /// The steps of `ci`, in order.
-pub(crate) const STEPS: [&str; 10] =
-    ["fmt", "tidy", "clippy", "test", "doctest", "features", "docs", "deny", "demos", "crash"];
+pub(crate) const STEPS: [&str; 11] = [
+    "fmt", "tidy", "clippy", "test", "doctest", "features", "docs", "deny", "demos", "crash",
+    "powercut",
+];
 
 /// What `test` runs.
 const TESTS: [&str; 3] = ["tidy", "test", "doctest"];
@@ -22,6 +24,9 @@ const LINTS: [&str; 3] = ["fmt", "tidy", "clippy"];
 
 /// Kills in the crash loop of `ci`; `crash` alone defaults to more.
 const CI_CRASH_CYCLES: u64 = 20;
+
+/// Power cuts on each file system, and the time for all of them, in seconds.
+const CI_POWERCUT: (u64, u64) = (4, 60);
 
 pub(crate) fn test() -> Result<()> {
     run_steps(|name| TESTS.contains(&name), true)
@@ -57,6 +62,20 @@ pub(crate) fn crash(cycles: u64) -> Result<()> {
     execute(command.arg(cycles.to_string()))
 }
 
+pub(crate) fn powercut(cycles: u64) -> Result<()> {
+    // More than a cycle ever took.
+    cut(cycles, 60 * (cycles + 1)).map(|_| ())
+}
+
+fn cut(cycles: u64, seconds: u64) -> Result<Done> {
+    let args = ["run", "--release", "--package", "resurge-crash", "--", "powercut"];
+    let (cycles, seconds) = (cycles.to_string(), seconds.to_string());
+    let mut command = cargo(args);
+    let shown = steps::execute_and_read(command.args(["--cycles", &cycles, "--within", &seconds]))?;
+    let skipped: Vec<&str> = shown.lines().filter(|line| line.starts_with("SKIPPED")).collect();
+    Ok(if skipped.is_empty() { Done::Ran } else { Done::Skipped(skipped.join("; ")) })
+}
+
 fn run_steps(wanted: impl Fn(&str) -> bool, keep_going: bool) -> Result<()> {
     let workspace = workspace::load()?;
     let evidence = evidence::prepare(&workspace.target)?;
@@ -88,6 +107,7 @@ fn all<'a>(workspace: &'a Workspace, evidence: &'a Path) -> Vec<Step<'a>> {
         Step::new("deny", deny),
         Step::new("demos", || ran(demo::run_all(workspace))),
         Step::new("crash", || ran(crash(CI_CRASH_CYCLES))),
+        Step::new("powercut", || cut(CI_POWERCUT.0, CI_POWERCUT.1)),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Developer commands: demo, test, ci, bench, crash, docs. `cargo xtask --help` lists them.
+//! Developer commands: demo, test, ci, bench, crash, powercut, docs. `cargo xtask --help` lists them.
 //!
 //! CI calls nothing else, so what is green here is green there.
 #![expect(
@@ -52,6 +52,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci { skip, keep_going } => ci::ci(&skip, keep_going),
         Command::Bench { quick } => ci::bench(quick),
         Command::Crash { cycles } => ci::crash(cycles),
+        Command::Powercut { cycles } => ci::powercut(cycles),
         Command::Docs { open } => ci::docs(open),
         Command::Fmt => ci::fmt(),
         Command::Lint => ci::lint(),

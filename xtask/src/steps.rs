@@ -1,5 +1,6 @@
 //! Runs named steps one after the other, shows where it is, and sums up at the end.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,28 @@ pub(crate) fn execute(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(format!("`{shown}`: {status}").into()) }
 }
 
+/// The same; what it prints is shown, and returned.
+pub(crate) fn execute_and_read(command: &mut Command) -> Result<String> {
+    let shown = shown(command);
+    println!("  $ {shown}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start `{shown}`: {error}"))?;
+    let mut text = String::new();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            println!("{line}");
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    let status = child.wait()?;
+    if status.success() { Ok(text) } else { Err(format!("`{shown}`: {status}").into()) }
+}
+
 /// `cargo` with these arguments, in the workspace root.
 pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     // Set by cargo for the programs it runs: the very cargo the user called.
@@ -154,6 +177,8 @@ mod tests {
         assert!(execute(&mut Command::new("true")).is_ok());
         let error = execute(Command::new("false").arg("-x")).unwrap_err();
         assert!(error.to_string().starts_with("`false -x`: exit status"), "{error}");
+        assert_eq!(execute_and_read(Command::new("echo").arg("said")).unwrap(), "said\n");
+        assert!(execute_and_read(&mut Command::new("false")).is_err());
         let error = execute(&mut Command::new("no-such-program")).unwrap_err();
         assert!(error.to_string().starts_with("cannot start `no-such-program`"), "{error}");
     }

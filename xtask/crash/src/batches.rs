@@ -6,10 +6,10 @@ use resurge_store::{
 use resurge_testkit::Failure;
 use tokio::task::JoinSet;
 
-use crate::child::{Planted, say};
+use crate::child::{Ending, Planted, say};
 use crate::parent::Tally;
 
-const WRITERS: u8 = 8;
+const WRITERS: u8 = 16;
 /// Records a writer leaves behind itself.
 const WINDOW: u64 = 200;
 
@@ -49,13 +49,18 @@ async fn counter(store: &Store, key: &Key) -> Result<u64> {
 }
 
 /// Starts the writers.
-pub(crate) fn start(store: &Store, planted: Planted, tasks: &mut JoinSet<Result<(), Failure>>) {
+pub(crate) fn start(
+    store: &Store,
+    planted: Planted,
+    ending: Ending,
+    tasks: &mut JoinSet<Result<(), Failure>>,
+) {
     for writer in 0..WRITERS {
-        tasks.spawn(write(store.clone(), planted, writer));
+        tasks.spawn(write(store.clone(), planted, ending, writer));
     }
 }
 
-async fn write(store: Store, planted: Planted, writer: u8) -> Result<(), Failure> {
+async fn write(store: Store, planted: Planted, ending: Ending, writer: u8) -> Result<(), Failure> {
     let keys = Keys::new()?;
     let (left, right) = (keys.left.key([writer])?, keys.right.key([writer])?);
     let mut n = counter(&store, &left).await?;
@@ -80,7 +85,8 @@ async fn write(store: Store, planted: Planted, writer: u8) -> Result<(), Failure
             say(&format!("batch {writer} {n}"))?;
         }
         let seq = commit.await?;
-        if planted != Planted::EarlyBatch {
+        let kept = durability == Durability::Durable || ending == Ending::Kill;
+        if kept && planted != Planted::EarlyBatch {
             say(&format!("batch {writer} {n} {seq}"))?;
         }
     }

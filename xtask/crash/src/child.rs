@@ -9,6 +9,7 @@ use resurge_store::Store;
 use resurge_store_sled::{IndexKind, OpenReport, SledOptions, SledStore};
 use resurge_testkit::Failure;
 
+use crate::unsynced::Unsynced;
 use crate::{batches, log, machine};
 
 /// The exit code of a child that could not open its store.
@@ -23,14 +24,17 @@ pub(crate) fn say(line: &str) -> Result<(), Failure> {
 /// How the store of a cycle is opened, by the child and by the parent alike: small segments and
 /// frequent images, so that kills hit those too, and each index in turn.
 pub(crate) fn open(dir: &Path, cycle: u64) -> resurge_store::Result<(SledStore, OpenReport)> {
+    SledStore::open_blocking(dir, options(cycle))
+}
+
+fn options(cycle: u64) -> SledOptions {
     let kind = if cycle.is_multiple_of(2) { IndexKind::Sled } else { IndexKind::Memory };
-    let options = SledOptions::new()
+    SledOptions::new()
         .index(kind)
         .segment_sizes(256 << 10, 1 << 20)
         .image_after(2 << 20)
         .cache_bytes(16 << 20)
-        .ballast(0);
-    SledStore::open_blocking(dir, options)
+        .ballast(0)
 }
 
 /// A way to do it wrong.
@@ -45,6 +49,8 @@ pub(crate) enum Planted {
     EarlyEvent,
     /// Commits twice what belongs together.
     Half,
+    /// Syncs nothing, which only a power cut can tell.
+    NoSync,
 }
 
 impl Planted {
@@ -55,16 +61,45 @@ impl Planted {
             "early-log" => Some(Self::EarlyLog),
             "early-event" => Some(Self::EarlyEvent),
             "half" => Some(Self::Half),
+            "no-sync" => Some(Self::NoSync),
             _ => None,
         }
     }
 }
 
-pub(crate) fn main(dir: &str, cycle: &str, planted: &str) -> ExitCode {
-    let (Ok(cycle), Some(planted)) = (cycle.parse(), Planted::parse(planted)) else {
+/// What ends a child, and so what it may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Takes nothing that was committed.
+    Kill,
+    /// Takes what is not durable: only that is said.
+    PowerCut,
+}
+
+impl Ending {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::PowerCut => "power-cut",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Kill, Self::PowerCut].into_iter().find(|ending| ending.name() == name)
+    }
+}
+
+pub(crate) fn main(dir: &str, cycle: &str, planted: &str, ending: &str) -> ExitCode {
+    let (Ok(cycle), Some(planted), Some(ending)) =
+        (cycle.parse(), Planted::parse(planted), Ending::parse(ending))
+    else {
         return ExitCode::FAILURE;
     };
-    let store = match open(Path::new(dir), cycle) {
+    let mut options = options(cycle);
+    if planted == Planted::NoSync {
+        options = options.vfs(Arc::new(Unsynced));
+    }
+    let store = match SledStore::open_blocking(dir, options) {
         Ok((store, _)) => store,
         Err(e) => {
             eprintln!("cycle {cycle}: the child cannot open its store: {e}");
@@ -75,7 +110,7 @@ pub(crate) fn main(dir: &str, cycle: &str, planted: &str) -> ExitCode {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let written = runtime.map_err(Failure::from).and_then(|runtime| {
         let store = Store::from_arc(Arc::new(store));
-        runtime.block_on(write(store, cycle, planted))
+        runtime.block_on(write(store, cycle, planted, ending))
     });
     match written {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,10 +122,10 @@ pub(crate) fn main(dir: &str, cycle: &str, planted: &str) -> ExitCode {
 }
 
 /// Writes until killed; returns only when a writer fails.
-async fn write(store: Store, cycle: u64, planted: Planted) -> Result<(), Failure> {
+async fn write(store: Store, cycle: u64, planted: Planted, ending: Ending) -> Result<(), Failure> {
     say("open")?;
     let mut writers = tokio::task::JoinSet::new();
-    batches::start(&store, planted, &mut writers);
+    batches::start(&store, planted, ending, &mut writers);
     log::start(&store, cycle, planted, &mut writers).await?;
     machine::start(&store, planted, &mut writers).await?;
     match writers.join_next().await {

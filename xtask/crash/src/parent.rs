@@ -1,7 +1,7 @@
 //! The parent: starts, kills, opens, verifies, counts.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use resurge_store::Store;
@@ -16,16 +16,23 @@ const LIFE: Duration = Duration::from_millis(400);
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    cycles: u64,
-    seed: u64,
+    pub(crate) cycles: u64,
+    pub(crate) seed: u64,
     /// See [`child::Planted`].
-    plant: String,
+    pub(crate) plant: String,
+    /// No cycle begins after this time.
+    pub(crate) within: Duration,
 }
 
 impl Settings {
-    /// Reads `--cycles N --seed S --plant BUG`, each optional.
+    /// Reads `--cycles N --seed S --plant BUG --within SECONDS`, each optional.
     pub(crate) fn parse(mut args: &[&str]) -> Result<Self, Failure> {
-        let mut settings = Self { cycles: 200, seed: 1, plant: "nothing".to_owned() };
+        let mut settings = Self {
+            cycles: 200,
+            seed: 1,
+            plant: "nothing".to_owned(),
+            within: Duration::from_secs(3_600),
+        };
         while let [option, rest @ ..] = args {
             let [value, rest @ ..] = rest else {
                 return Err(format!("`{option}` needs a value").into());
@@ -34,6 +41,7 @@ impl Settings {
             match *option {
                 "--cycles" => settings.cycles = number()?,
                 "--seed" => settings.seed = number()?,
+                "--within" => settings.within = Duration::from_secs(number()?),
                 "--plant" if child::Planted::parse(value).is_some() => {
                     (*value).clone_into(&mut settings.plant);
                 }
@@ -48,12 +56,12 @@ impl Settings {
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    cycles: u64,
+    pub(crate) cycles: u64,
     acknowledged: u64,
     lost: u64,
     unopenable: u64,
-    half: u64,
-    disorder: u64,
+    pub(crate) half: u64,
+    pub(crate) disorder: u64,
 }
 
 impl Tally {
@@ -72,16 +80,16 @@ impl Tally {
         self.disorder += 1;
     }
 
-    fn unopenable(&mut self, what: &str) {
+    pub(crate) fn unopenable(&mut self, what: &str) {
         eprintln!("unopenable: {what}");
         self.unopenable += 1;
     }
 
-    fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.lost + self.unopenable + self.half + self.disorder == 0
     }
 
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let Self { cycles, acknowledged, lost, unopenable, .. } = self;
         format!("cycles={cycles} acknowledged={acknowledged} lost={lost} unopenable={unopenable}")
     }
@@ -89,14 +97,14 @@ impl Tally {
 
 /// Everything the children said.
 #[derive(Debug, Default)]
-struct Told {
+pub(crate) struct Told {
     batches: batches::Told,
     log: log::Told,
     machine: machine::Told,
 }
 
 impl Told {
-    fn hear(&mut self, line: &str, tally: &mut Tally) -> Result<(), Failure> {
+    pub(crate) fn hear(&mut self, line: &str, tally: &mut Tally) -> Result<(), Failure> {
         let words: Vec<&str> = line.split(' ').collect();
         match &words[..] {
             ["open"] => return Ok(()),
@@ -117,36 +125,42 @@ impl Told {
     }
 }
 
-/// Runs all cycles; whether nothing was wrong.
-pub(crate) fn run(settings: &Settings) -> Result<bool, Failure> {
+/// Runs all cycles; a success when nothing was wrong.
+pub(crate) fn run(settings: &Settings) -> Result<ExitCode, Failure> {
     let program = std::env::current_exe()?;
     let mut dir = tempfile::Builder::new().prefix("resurge-crash-").tempdir()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (mut told, mut tally) = (Told::default(), Tally::default());
     let path = dir.path().join("state");
-    let looped = KillLoop::new(settings.cycles).seed(settings.seed).kill_within(LIFE).run(
-        |cycle| {
-            let mut command = Command::new(&program);
-            command.arg("child").arg(&path).arg(cycle.to_string()).arg(&settings.plant);
-            command
-        },
-        |ended| {
-            runtime.block_on(check(ended, &path, &mut told, &mut tally))?;
-            tally.cycles += 1;
-            if tally.cycles.is_multiple_of(10) {
-                println!("{}", tally.line());
-            }
-            if tally.is_clean() { Ok(()) } else { Err("see above".into()) }
-        },
-    );
+    let looped = KillLoop::new(settings.cycles)
+        .seed(settings.seed)
+        .kill_within(LIFE)
+        .within(settings.within)
+        .run(
+            |cycle| {
+                let mut command = Command::new(&program);
+                command.arg("child").arg(&path).arg(cycle.to_string()).arg(&settings.plant);
+                command.arg(child::Ending::Kill.name());
+                command
+            },
+            |ended| {
+                runtime.block_on(check(ended, &path, &mut told, &mut tally))?;
+                tally.cycles += 1;
+                if tally.cycles.is_multiple_of(10) {
+                    println!("{}", tally.line());
+                }
+                if tally.is_clean() { Ok(()) } else { Err("see above".into()) }
+            },
+        );
     if let Err(e) = &looped {
         dir.disable_cleanup(true);
         eprintln!("{e}; the state is in {}", path.display());
     }
     println!("half={} disorder={}", tally.half, tally.disorder);
     println!("{}", tally.line());
-    Ok(looped.is_ok() && tally.is_clean())
+    let clean = looped.is_ok() && tally.is_clean();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Looks at what one child said and left.
@@ -165,7 +179,17 @@ async fn check(
         }
         return Err(format!("the child ended by itself: {}", ended.status).into());
     }
-    let store = match child::open(path, ended.cycle) {
+    verify(path, ended.cycle, told, tally).await
+}
+
+/// Opens what is there, looks for everything that was said, and closes it.
+pub(crate) async fn verify(
+    path: &Path,
+    cycle: u64,
+    told: &mut Told,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let store = match child::open(path, cycle) {
         Ok((store, _)) => store,
         Err(e) => {
             tally.unopenable(&e.to_string());
@@ -184,11 +208,17 @@ mod tests {
     #[test]
     fn options_are_read() {
         let parse = |args: &[&str]| Settings::parse(args).map_err(|e| e.to_string());
-        let settings =
-            |cycles, seed, plant: &str| Ok(Settings { cycles, seed, plant: plant.to_owned() });
-        assert_eq!(parse(&[]), settings(200, 1, "nothing"));
-        let given = parse(&["--cycles", "7", "--seed", "9", "--plant", "half"]);
-        assert_eq!(given, settings(7, 9, "half"));
+        let settings = |cycles, seed, plant: &str, within| {
+            Ok(Settings {
+                cycles,
+                seed,
+                plant: plant.to_owned(),
+                within: Duration::from_secs(within),
+            })
+        };
+        assert_eq!(parse(&[]), settings(200, 1, "nothing", 3_600));
+        let given = ["--cycles", "7", "--seed", "9", "--plant", "half", "--within", "5"];
+        assert_eq!(parse(&given), settings(7, 9, "half", 5));
         for bad in [&["--cycles"][..], &["--cycles", "many"], &["--wat", "1"], &["--plant", "tree"]]
         {
             assert!(parse(bad).is_err(), "{bad:?}");

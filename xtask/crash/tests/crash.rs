@@ -34,3 +34,34 @@ fn half_a_batch_is_found() {
     let (clean, line) = run(&["--cycles", "60", "--plant", "half"]);
     assert!(!clean && line.contains(" lost=0 "), "{line}");
 }
+
+/// Power cuts, with the last line for each file system; `None` where there can be none.
+fn cut(args: &[&str]) -> Option<(bool, Vec<String>)> {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_resurge-crash"));
+    let output = program.arg("powercut").args(args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    if let Some(skipped) = text.lines().find(|line| line.starts_with("SKIPPED")) {
+        resurge_testkit::evidence("crash-power-cuts", skipped);
+    }
+    let lines = text.lines().filter(|line| line.contains(" cycles="));
+    let lines: Vec<_> = lines.map(str::to_owned).collect();
+    assert!(!lines.is_empty() || text.starts_with("SKIPPED"), "{text}");
+    (!lines.is_empty()).then(|| (output.status.success(), lines))
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_power_cuts() {
+    let Some((clean, lines)) = cut(&["--cycles", "4"]) else { return };
+    for line in &lines {
+        assert!(line.contains(" cycles=4 ") && line.ends_with(" lost=0 unopenable=0"), "{line}");
+        assert!(!line.contains("acknowledged=0 "), "{line}");
+    }
+    assert!(clean);
+    resurge_testkit::evidence("crash-power-cuts", &lines.join("; "));
+}
+
+#[test]
+fn a_disk_that_is_never_synced_is_found() {
+    let Some((clean, lines)) = cut(&["--cycles", "6", "--plant", "no-sync"]) else { return };
+    assert!(!clean, "{lines:?}");
+}
