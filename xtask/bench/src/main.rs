@@ -1,6 +1,6 @@
 //! Benchmarks beside the raw fdatasync floor of the same run.
 //!
-//! `resurge-bench [--quick] [SECTION]...`; sections: `appends`, `commits`, `replay`, `open`, `recovery`.
+//! `resurge-bench [--quick] [SECTION]...`; sections: `appends`, `commits`, `peers`, `replay`, `open`, `recovery`.
 //! Absolute figures belong to the machine and the minute; the ratios are what to compare.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the product")]
 
@@ -14,6 +14,7 @@ mod disk;
 mod drive;
 mod floor;
 mod open;
+mod peers;
 mod recovery;
 mod replay;
 
@@ -47,9 +48,10 @@ const QUICK: Scale = Scale {
 
 type Section = (&'static str, fn(Scale) -> Result<()>);
 
-const SECTIONS: [Section; 5] = [
+const SECTIONS: [Section; 6] = [
     ("appends", appends::run),
     ("commits", commits::run),
+    ("peers", peers::run),
     ("replay", replay::run),
     ("open", open::run),
     ("recovery", recovery::run),
