@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod check;
 mod commit;
 mod error;
 mod frame;
@@ -17,6 +18,7 @@ mod scan;
 mod segment;
 mod vfs;
 
+pub use check::{CheckedLog, LogFinding, LogFindingKind, check};
 pub use commit::CommitLog;
 pub use error::{LogError, Result};
 pub use frame::{Frame, MAX_ENTRY, MAX_FRAME};

@@ -83,6 +83,13 @@ impl Layout {
         self.namespace.range(from.as_slice()..to.as_slice())
     }
 
+    /// Every key after those of this name.
+    pub(crate) fn after(&self) -> KeyRange {
+        let mut from = self.prefix.clone();
+        from.push(u8::MAX);
+        self.namespace.range(from.as_slice()..)
+    }
+
     /// The id and, for a chunk, its index. `None` for a key nobody here writes.
     pub(crate) fn parse(&self, key: &Key) -> Option<(SnapshotId, Option<u32>)> {
         let rest = key.bytes().strip_prefix(self.prefix.as_slice())?;
@@ -93,4 +100,15 @@ impl Layout {
             index => Some((id, Some(u32::from_be_bytes(index.try_into().ok()?)))),
         }
     }
+}
+
+/// Every key of every name.
+pub(crate) fn all() -> Result<KeyRange> {
+    Ok(Namespace::new(NAMESPACE)?.all())
+}
+
+/// The name in a key of the namespace.
+pub(crate) fn name_of(key: &Key) -> Option<&str> {
+    let (len, rest) = key.bytes().split_first()?;
+    std::str::from_utf8(rest.get(..usize::from(*len))?).ok()
 }

@@ -13,6 +13,8 @@ mod options;
 mod snapshots;
 mod take;
 
+pub mod inspect;
+
 pub use error::{Result, SnapshotError};
 pub use load::{Latest, Loaded, OldState};
 pub use manifest::{Damaged, Listing, SnapshotId, SnapshotInfo};

@@ -118,25 +118,7 @@ impl<S> Snapshots<S> {
 impl<S> Inner<S> {
     /// Those with an intact manifest, newest first, and the others.
     pub(crate) async fn list(&self) -> Result<Listing> {
-        let mut listing = Listing::default();
-        let mut range = Some(self.layout.manifests());
-        while let Some(rest) = range {
-            let page = self.store.scan(rest, ScanOptions::new()).await?;
-            for entry in page.entries {
-                // Keys nobody here writes are none of ours.
-                let Some((id, None)) = self.layout.parse(&entry.key) else { continue };
-                let decoded = Record::decode(&entry.key, &entry.value)
-                    .map_err(|e| e.to_string())
-                    .and_then(|record| SnapshotInfo::decode(id, record.into_payload()));
-                match decoded {
-                    Ok(info) => listing.snapshots.push(info),
-                    Err(what) => listing.damaged.push(Damaged { id, what }),
-                }
-            }
-            range = page.next;
-        }
-        listing.snapshots.sort_by_key(|info| std::cmp::Reverse(info.order()));
-        Ok(listing)
+        list_manifests(&self.store, &self.layout).await
     }
 
     /// Those not known to be damaged, newest first.
@@ -152,6 +134,29 @@ impl<S> Inner<S> {
         let manifest: Key = self.layout.manifest(id)?;
         Ok(self.store.get(&manifest).await?.is_some())
     }
+}
+
+/// Those with an intact manifest, newest first, and the others.
+pub(crate) async fn list_manifests(store: &Store, layout: &Layout) -> Result<Listing> {
+    let mut listing = Listing::default();
+    let mut range = Some(layout.manifests());
+    while let Some(rest) = range {
+        let page = store.scan(rest, ScanOptions::new()).await?;
+        for entry in page.entries {
+            // Keys nobody here writes are none of ours.
+            let Some((id, None)) = layout.parse(&entry.key) else { continue };
+            let decoded = Record::decode(&entry.key, &entry.value)
+                .map_err(|e| e.to_string())
+                .and_then(|record| SnapshotInfo::decode(id, record.into_payload()));
+            match decoded {
+                Ok(info) => listing.snapshots.push(info),
+                Err(what) => listing.damaged.push(Damaged { id, what }),
+            }
+        }
+        range = page.next;
+    }
+    listing.snapshots.sort_by_key(|info| std::cmp::Reverse(info.order()));
+    Ok(listing)
 }
 
 impl<S> Clone for Snapshots<S> {

@@ -34,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) progress: Progress,
     /// Newest first.
     pub(crate) images: Mutex<Vec<ImageInfo>>,
-    /// Held while one is taken.
+    /// Held while one is taken, and while a backup needs those there are, and the log after them.
     pub(crate) taking: Mutex<()>,
     pub(crate) growth: Growth,
     pub(crate) space: Space,
@@ -109,6 +109,8 @@ pub(crate) struct Metrics {
     pub(crate) image_seconds: Histogram,
     pub(crate) image_bytes: Gauge,
     pub(crate) segments_cut: Counter,
+    pub(crate) backups: Counter,
+    pub(crate) backup_seconds: Histogram,
 }
 
 impl Metrics {
@@ -121,6 +123,8 @@ impl Metrics {
             image_seconds: metrics::histogram!("resurge_sled_image_seconds"),
             image_bytes: metrics::gauge!("resurge_sled_image_bytes"),
             segments_cut: metrics::counter!("resurge_sled_segments_cut_total"),
+            backups: metrics::counter!("resurge_sled_backups_total"),
+            backup_seconds: metrics::histogram!("resurge_sled_backup_seconds"),
         }
     }
 }
@@ -255,7 +259,7 @@ impl Core {
 
     /// Ends the store in good order. Maintenance has stopped.
     pub(crate) fn close(&self) -> Result<()> {
-        // Somebody else may be taking an image; it sees the signal to stop.
+        // Somebody else may be taking an image or a backup; it sees the signal to stop.
         let _taking = self.taking.lock();
         let synced = self.sync();
         let indexed = self.view.close(self.options.close_within);

@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::image::ImageInfo;
 use crate::open::open;
 use crate::view::View;
-use crate::{Maintenance, OpenReport, SledOptions, SledStatus, maintenance};
+use crate::{BackupReport, Maintenance, OpenReport, SledOptions, SledStatus, maintenance};
 
 /// The store without group commit: for simulation and for tools that drive it step by step.
 ///
@@ -58,6 +58,15 @@ impl SledEngine {
             }
         })?;
         taken.ok_or_else(|| StoreError::closed("the store is closing"))
+    }
+
+    /// Copies the store as it is after its last durable commit into `dest`, while commits go on. As
+    /// [`SledStore::backup`](crate::SledStore::backup). Blocks.
+    ///
+    /// # Errors
+    /// As [`SledStore::backup`](crate::SledStore::backup).
+    pub fn backup(&self, dest: impl AsRef<Path>) -> Result<BackupReport> {
+        self.core.backup(dest.as_ref())
     }
 
     /// What it looks like now.

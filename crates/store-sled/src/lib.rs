@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backup;
 mod ballast;
 mod boot;
 mod core;
@@ -12,6 +13,7 @@ mod image;
 mod index;
 mod layout;
 mod maintenance;
+mod offline;
 mod open;
 mod options;
 mod overlay;
@@ -21,8 +23,10 @@ mod space;
 mod status;
 mod store;
 mod super_file;
+mod verify;
 mod view;
 
+pub use backup::BackupReport;
 pub use drain::Drainer;
 pub use engine::SledEngine;
 pub use image::ImageInfo;
@@ -30,9 +34,11 @@ pub use index::{
     Change, Digest, Index, IndexError, IndexErrorKind, IndexFactory, IndexMeta, IndexResult,
     OpenedIndex, SledIndex, SledIndexFactory, SledIndexOptions,
 };
+pub use offline::{Loaded, Offline, OfflineError};
 pub use options::{IndexKind, Maintenance, Recovery, SledOptions, Verify};
 pub use overlay::{OnIndexFailure, Overlay, OverlayOptions, OverlayStatus};
 pub use quarantine::QuarantineStatus;
 pub use report::{How, OpenReport, SkippedImage};
 pub use status::{OverlayLoad, SledStatus};
 pub use store::SledStore;
+pub use verify::{Finding, IndexCheck, SegmentSummary, Severity, VerifyReport};

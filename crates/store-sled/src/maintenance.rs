@@ -177,6 +177,11 @@ impl Core {
         if growth.since_image() < growth.image_due_at.load(Ordering::Relaxed) {
             return;
         }
+        // A backup takes its time, and the super file is to be synced meanwhile; the backup asks for
+        // the image when it is done.
+        if self.taking.is_locked() {
+            return;
+        }
         if let Err(e) = self.take_image() {
             self.metrics.image_failures.increment(1);
             if e.kind() != ErrorKind::Full {

@@ -25,8 +25,8 @@ use crate::view::View;
 use crate::{How, IndexKind, Maintenance, OpenReport, Recovery, SledOptions, ballast};
 
 mod base;
-mod changes;
-mod identity;
+pub(crate) mod changes;
+pub(crate) mod identity;
 mod index;
 mod memory;
 
@@ -344,7 +344,7 @@ impl Opening {
 
 /// Creates a directory, if it is missing, and makes its name durable, and those of the parents it
 /// creates. Also the name of one that is there: a kill may have come between creating and syncing.
-fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+pub(crate) fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     let mut path = Vec::new();
     for ancestor in dir.ancestors().filter(|p| !p.as_os_str().is_empty()) {
         path.push(ancestor);

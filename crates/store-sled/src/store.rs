@@ -10,7 +10,7 @@ use resurge_store::{
 };
 
 use crate::image::ImageInfo;
-use crate::{OpenReport, SledEngine, SledOptions, SledStatus};
+use crate::{BackupReport, OpenReport, SledEngine, SledOptions, SledStatus};
 
 /// Above this a single batch could not be a frame of the log.
 const MAX_GROUP: usize = 64 << 20;
@@ -79,6 +79,41 @@ impl SledStore {
     pub async fn image_now(&self) -> Result<ImageInfo> {
         let inner = Arc::clone(&self.inner);
         let taken = tokio::task::spawn_blocking(move || inner.engine().image_now());
+        taken.await.unwrap_or_else(|e| Err(stopped(e)))
+    }
+
+    /// Copies the store into `dest`, a directory that is absent or empty, while commits go on.
+    ///
+    /// The copy is the state after one commit: [`seq`](BackupReport::seq), no earlier than the last
+    /// one acknowledged before the call. It is synced and read back before this returns, is a store
+    /// of its own, with an id of its own, and can be opened as it is or restored by
+    /// [`Offline::restore`](crate::Offline::restore). Its super file is written last: without one it
+    /// is no backup.
+    ///
+    /// Images are not taken meanwhile, so the log grows until it is done; readers and commits do not
+    /// wait. Works on a blocking thread. Cancel safe: once polled it is finished even if dropped.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), resurge_store::StoreError> {
+    /// # use resurge_store::StateStore;
+    /// use resurge_store_sled::{SledOptions, SledStore};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, dest) = (dir.path().join("state"), dir.path().join("backup"));
+    /// let (store, _) = SledStore::open(&path, SledOptions::new()).await?;
+    /// let report = store.backup(&dest).await?;
+    /// println!("{report}");
+    /// # store.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when `dest` holds something or lies inside the store; `Full` when there is no room
+    /// for it; `Closed` when the store is closing; `Corrupt` when what is to be copied, or the copy,
+    /// is damaged; `Unavailable` when the file system fails. Then `dest` is empty again, if it can be
+    /// emptied, and the store goes on.
+    pub async fn backup(&self, dest: impl Into<PathBuf>) -> Result<BackupReport> {
+        let (inner, dest) = (Arc::clone(&self.inner), dest.into());
+        let taken = tokio::task::spawn_blocking(move || inner.engine().backup(dest));
         taken.await.unwrap_or_else(|e| Err(stopped(e)))
     }
 

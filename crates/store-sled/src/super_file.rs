@@ -10,8 +10,7 @@ use crate::error::{corrupt, io_error};
 
 mod slot;
 
-pub(crate) use slot::{ImageSpan, MAX_IMAGES, Slot};
-use slot::{SLOT_DISTANCE, SLOT_LEN};
+pub(crate) use slot::{ImageSpan, MAX_IMAGES, SLOT_DISTANCE, SLOT_LEN, Slot};
 
 /// What reading the file found.
 #[derive(Debug)]
@@ -62,6 +61,15 @@ impl SuperFile {
             }
         };
         Ok(Some(SuperRead { slot, index, damaged }))
+    }
+
+    /// Both slots, each for itself: for tools.
+    pub(crate) fn slots(
+        vfs: &dyn Vfs,
+        path: &Path,
+    ) -> Result<[std::result::Result<Slot, &'static str>; 2]> {
+        let file = vfs.open(path, OpenMode::Read).map_err(io_error("open", path))?;
+        Ok([read_slot(&*file, path, 0)?, read_slot(&*file, path, 1)?])
     }
 
     /// Writes a new file in place of whatever is there, under its temporary name first.

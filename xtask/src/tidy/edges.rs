@@ -64,6 +64,11 @@ const RULES: &[Rule] = &[
         ],
         &["resurge-testkit"],
     ),
+    rule(
+        "resurge-cli",
+        &["resurge-store", "resurge-store-sled", "resurge-wal", "resurge-snapshot"],
+        &["resurge-journal"],
+    ),
 ];
 
 /// The only package that may import sled; `deny.toml` says so too, for the whole graph.

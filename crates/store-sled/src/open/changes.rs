@@ -46,7 +46,7 @@ impl Changes {
 }
 
 /// The batch that is commit `seq`.
-pub(super) fn decode(seq: u64, bytes: &[u8]) -> Result<Batch> {
+pub(crate) fn decode(seq: u64, bytes: &[u8]) -> Result<Batch> {
     Batch::decode_ops(Bytes::copy_from_slice(bytes)).map_err(|e| {
         let message = format!("commit {seq} of the log is whole but makes no sense: {e}");
         StoreError::with_source(ErrorKind::Corrupt, message, e)

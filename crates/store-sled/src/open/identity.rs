@@ -13,7 +13,7 @@ const BLOCK: usize = 4096;
 const MAGICS: [[u8; 8]; 2] = [*b"RSGSEG\0\x01", *b"RSGIMG\0\x01"];
 
 /// The id that the first readable segment or image carries.
-pub(super) fn find(vfs: &dyn Vfs, layout: &Layout) -> Result<Option<[u8; 16]>> {
+pub(crate) fn find(vfs: &dyn Vfs, layout: &Layout) -> Result<Option<[u8; 16]>> {
     for dir in [&layout.log, &layout.images] {
         if !vfs.exists(dir).map_err(io_error("look for", dir))? {
             continue;
