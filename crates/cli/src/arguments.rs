@@ -92,9 +92,15 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in
-            ["", "verify", "verify a b", "backup a", "mend a", "verify a --fast", "inspect a --index"]
-        {
+        for line in [
+            "",
+            "verify",
+            "verify a b",
+            "backup a",
+            "mend a",
+            "verify a --fast",
+            "inspect a --index",
+        ] {
             assert!(parsed(line).is_err(), "{line}");
         }
         for line in ["help", "--help", "verify -h"] {

@@ -162,7 +162,11 @@ impl fmt::Display for Inspection {
         for segment in &files.segments {
             let (first, last) = (segment.first_seq, segment.last_seq);
             let (used, len) = (segment.used_bytes, segment.file_bytes);
-            writeln!(f, "segment {}: commits {first} to {last}, {used} of {len} bytes", segment.file)?;
+            writeln!(
+                f,
+                "segment {}: commits {first} to {last}, {used} of {len} bytes",
+                segment.file
+            )?;
         }
         for image in &files.images {
             let (begin, end, keys, bytes) = (image.begin, image.end, image.entries, image.bytes);

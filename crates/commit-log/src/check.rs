@@ -238,12 +238,8 @@ impl Checker<'_> {
     fn follows(&mut self, next: &SegmentReader) {
         let Some(before) = self.before.take() else { return };
         let header = &next.header;
-        let at_next = |what| Damage {
-            segment: next.path.clone(),
-            offset: 0,
-            seq: header.first_seq,
-            what,
-        };
+        let at_next =
+            |what| Damage { segment: next.path.clone(), offset: 0, seq: header.first_seq, what };
         let gap = before.reader.header.number.checked_add(1) != Some(header.number);
         if gap && header.number > before.reader.header.number {
             self.slack_of(&before);

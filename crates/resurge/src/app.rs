@@ -112,6 +112,37 @@ impl Resurge {
         self.inner.embedded.as_ref().map(|embedded| &embedded.report)
     }
 
+    /// Copies the embedded store into `dest`, a directory that is absent or empty, while everything
+    /// goes on. As [`SledStore::backup`](resurge_store_sled::SledStore::backup).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (path, dest) = (dir.path().join("state"), dir.path().join("backup"));
+    /// let app = resurge::Resurge::open(&path).await?;
+    /// println!("{}", app.backup(&dest).await?);
+    /// app.shutdown().await?;
+    ///
+    /// let restored = resurge::Resurge::open(&dest).await?;
+    /// # restored.shutdown().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As there; `Invalid` on another store.
+    #[cfg(feature = "sled")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
+    pub async fn backup(
+        &self,
+        dest: impl Into<std::path::PathBuf>,
+    ) -> Result<resurge_store_sled::BackupReport> {
+        let Some(embedded) = &self.inner.embedded else {
+            let what = "only the embedded store is backed up here";
+            return Err(resurge_store::StoreError::invalid(what).into());
+        };
+        Ok(embedded.store.backup(dest).await?)
+    }
+
     #[cfg(feature = "sled")]
     pub(crate) fn embedded(&self) -> Option<&Embedded> {
         self.inner.embedded.as_ref()

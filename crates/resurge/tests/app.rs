@@ -132,3 +132,11 @@ async fn the_builder_s_clock_and_store_are_used() {
     let batch = resurge::store::Batch::new();
     app.store().backend().commit(batch, Durability::Durable).await.unwrap();
 }
+
+#[tokio::test]
+async fn only_the_embedded_store_is_backed_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let dest = dir.path().join("backup");
+    assert!(Resurge::in_memory().backup(&dest).await.is_err());
+    assert!(!dest.exists());
+}

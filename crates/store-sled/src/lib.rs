@@ -42,3 +42,8 @@ pub use report::{How, OpenReport, SkippedImage};
 pub use status::{OverlayLoad, SledStatus};
 pub use store::SledStore;
 pub use verify::{Finding, IndexCheck, SegmentSummary, Severity, VerifyReport};
+
+/// The guide's examples, run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/backup.md")]
+struct Guide;

@@ -37,7 +37,11 @@ pub(crate) struct Checked {
 /// # Errors
 /// Those of the file system when a directory cannot be listed. A file that cannot be read is a
 /// finding.
-pub(crate) fn check(vfs: &Arc<dyn Vfs>, layout: &Layout, scratch: Option<&Path>) -> Result<Checked> {
+pub(crate) fn check(
+    vfs: &Arc<dyn Vfs>,
+    layout: &Layout,
+    scratch: Option<&Path>,
+) -> Result<Checked> {
     let mut check = Check::new(vfs, layout);
     let slot = check.super_file();
     check.root_files()?;
@@ -84,8 +88,11 @@ impl<'a> Check<'a> {
             self.report.describe(slot);
         }
         self.report.findings.sort_by(|a, b| {
-            (std::cmp::Reverse(a.severity), &a.file, a.offset)
-                .cmp(&(std::cmp::Reverse(b.severity), &b.file, b.offset))
+            (std::cmp::Reverse(a.severity), &a.file, a.offset).cmp(&(
+                std::cmp::Reverse(b.severity),
+                &b.file,
+                b.offset,
+            ))
         });
         Checked { report: self.report, slot, images: self.images, log: self.log }
     }
@@ -115,7 +122,12 @@ impl<'a> Check<'a> {
             seen.insert(seq);
             match ImageReader::open(&**self.vfs, &path, &slot.store_id) {
                 Ok(reader) if reader.span().begin != seq => {
-                    self.found(Severity::Damage, &path, Some(0), "it is named after another commit");
+                    self.found(
+                        Severity::Damage,
+                        &path,
+                        Some(0),
+                        "it is named after another commit",
+                    );
                 }
                 Ok(reader) => {
                     end = end.max(reader.span().end);
@@ -146,8 +158,7 @@ impl<'a> Check<'a> {
             }
         };
         let log = &self.layout.log;
-        let checked =
-            resurge_commit_log::check(self.vfs, log, slot.store_id, known, &mut decode);
+        let checked = resurge_commit_log::check(self.vfs, log, slot.store_id, known, &mut decode);
         let checked = checked.map_err(while_opening)?;
         for finding in checked.findings {
             let severity = match finding.kind {
@@ -181,12 +192,11 @@ impl<'a> Check<'a> {
                 self.images.push(image);
                 continue;
             }
-            // A log that is damaged may end too early for it: that is a finding already.
             let what = format!(
                 "it needs the log from {from} to {}, which holds {first} to {last}",
                 image.end
             );
-            self.found(Severity::Note, &self.layout.image(image.begin), None, what);
+            self.found(Severity::Damage, &self.layout.image(image.begin), None, what);
         }
         if self.images.is_empty() && first > 1 {
             let what = format!(

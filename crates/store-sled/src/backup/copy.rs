@@ -156,7 +156,8 @@ impl Copying<'_> {
         let first = self.source.log.as_ref().map_or(1, LogReader::first_seq);
         let mut image = None;
         for candidate in &self.source.images {
-            let fits = candidate.begin.saturating_add(1) >= first && candidate.end <= self.source.seq;
+            let fits =
+                candidate.begin.saturating_add(1) >= first && candidate.end <= self.source.seq;
             if !fits {
                 continue;
             }
@@ -166,6 +167,8 @@ impl Copying<'_> {
                     break;
                 }
                 Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    let tmp = layout.image_tmp(candidate.begin);
+                    ignore_absent(self.vfs().remove_file(&tmp), &tmp);
                     tracing::warn!(error = %e, "backing up from an older image");
                 }
                 Err(e) => return Err(e),
@@ -180,12 +183,7 @@ impl Copying<'_> {
     }
 
     /// Writes the image anew: chunk checksums depend on the store's id.
-    fn image(
-        &self,
-        layout: &Layout,
-        store_id: [u8; 16],
-        image: &ImageInfo,
-    ) -> Result<ImageSpan> {
+    fn image(&self, layout: &Layout, store_id: [u8; 16], image: &ImageInfo) -> Result<ImageSpan> {
         let vfs = self.vfs();
         let from = self.source.layout.image(image.begin);
         let mut reader = ImageReader::open(vfs, &from, &self.source.store_id)?;

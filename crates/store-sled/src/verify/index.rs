@@ -51,7 +51,7 @@ impl Check<'_> {
 
     /// As opening decides whether it is used.
     fn belongs(&self, slot: &Slot, meta: Option<IndexMeta>) -> Result<IndexCheck, String> {
-        let Some(meta) = meta else { return Ok(IndexCheck::Absent) };
+        let Some(meta) = meta else { return Err("it is empty".to_owned()) };
         let applied = meta.applied_seq.0;
         let (first, last) = (self.report.first_seq, self.report.last_seq);
         if meta.store_id != slot.store_id {

@@ -230,7 +230,9 @@ impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match self.worst() {
             None | Some(Severity::Note) => "intact",
-            Some(Severity::Damage) => "DAMAGED; opening it repairs it, nothing acknowledged is lost",
+            Some(Severity::Damage) => {
+                "DAMAGED; opening it repairs it, nothing acknowledged is lost"
+            }
             Some(Severity::Fatal) => "DAMAGED; acknowledged commits cannot be read",
         };
         writeln!(f, "{}: {verdict}", self.path.display())?;

@@ -9,6 +9,7 @@
 
 mod access;
 mod background;
+mod backup;
 mod faults;
 mod fixture;
 mod full_disk;
@@ -18,3 +19,4 @@ mod reopen;
 mod salvage;
 mod super_damage;
 mod values;
+mod verify;
