@@ -164,6 +164,11 @@ impl Checker<'_> {
                 None if !entry.is_dir && entry.name.strip_suffix(".tmp").is_some() => {
                     self.found(LogFindingKind::Leftover, path, 0, "leftover of an interrupted run");
                 }
+                // Of a log that stands alone; what is in quarantine is for people.
+                None if matches!(
+                    (entry.name.as_str(), entry.is_dir),
+                    ("LOCK", false) | ("quarantine", true)
+                ) => {}
                 None => self.found(LogFindingKind::Unknown, path, 0, "no file of a log"),
             }
         }
