@@ -5,10 +5,12 @@ pub mod conformance;
 mod evidence;
 mod fault;
 pub mod kill;
+mod mangle;
 pub mod sim;
 mod sim_vfs;
 
 pub use evidence::evidence;
 pub use fault::{Call, Fault, FaultStore};
+pub use mangle::mangle;
 pub use sim::{Failure, SimStore, enumerate};
 pub use sim_vfs::{DiskFault, DiskLoss, SimOp, SimOpKind, SimVfs};

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod arbitrary_bytes;
 mod concurrent;
 mod crash;
 mod damage;
