@@ -1,6 +1,8 @@
 //! Backups: an image and the log after it, copied while commits go on.
 
 mod copy;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -86,10 +86,14 @@ impl Copying<'_> {
             LockError::Io(e) => io_error("lock", &layout.lock)(e),
         })?;
         // Somebody may have come in between.
-        if vfs.list(dest).map_err(io_error("list", dest))?.len() > 1 {
-            return Err(invalid("is not empty"));
+        match vfs.list(dest) {
+            Ok(there) if there.len() > 1 => Err(invalid("is not empty")),
+            Ok(_) => Ok(lock),
+            Err(e) => {
+                ignore_absent(vfs.remove_file(&layout.lock), &layout.lock);
+                Err(io_error("list", dest)(e))
+            }
         }
-        Ok(lock)
     }
 
     fn has_room(&self, layout: &Layout) -> Result<()> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use resurge_store::{Batch, Durability, ErrorKind, Key, StateStore};
-use resurge_store_sled::{How, IndexKind, Offline, OfflineError, SledOptions, SledStore};
+use resurge_store_sled::{
+    How, IndexKind, Maintenance, Offline, OfflineError, SledOptions, SledStore,
+};
 
 use crate::faults::FaultVfs;
 use crate::fixture::{Dir, KINDS, close, copy, dump, get, key, open, options, put, wait};
@@ -301,6 +303,57 @@ fn nothing_is_restored_from_a_damaged_backup() {
     // A backup that was interrupted has no super file: it is none.
     fs::remove_file(backup.join("super")).unwrap();
     assert!(matches!(offline().restore(&backup, &dest), Err(OfflineError::Damaged { .. })));
+}
+
+#[test]
+fn nothing_that_a_backup_needs_goes_while_it_is_taken() {
+    let dir = Dir::new();
+    let vfs = FaultVfs::default();
+    // An image is due when the log grew by the size of the last one.
+    let with = options(IndexKind::Memory).vfs(Arc::new(vfs.clone())).image_after(1);
+    let store = Arc::new(store_with_history(&dir, with.maintenance(Maintenance::Inline)));
+    let state = dump(&store);
+    let writer = Arc::clone(&store);
+    vfs.before("write", "backup/images", move || {
+        for n in 0..500 {
+            put(&writer, format!("r{}-{:02}", n % 3, n % 60), vec![8; 2_000]).unwrap();
+        }
+        assert_eq!(writer.status().images[0].begin, 180, "no image meanwhile");
+    });
+    let dest = dir.tmp.path().join("backup");
+    let report = wait_on_runtime(store.backup(&dest));
+    assert_eq!(report.seq.0, 181);
+    let (opened, _) = open(&dest, options(IndexKind::Memory));
+    assert!(dump(&opened) == state);
+    close(&opened);
+    // It is made up for.
+    put(&store, "after", "it").unwrap();
+    assert!(store.status().images[0].begin > 600);
+    close(&store);
+}
+
+#[test]
+fn a_copy_that_is_not_what_was_written_is_no_backup() {
+    let dir = Dir::new();
+    let vfs = FaultVfs::default();
+    let with = options(IndexKind::Memory).vfs(Arc::new(vfs.clone()));
+    let store = store_with_history(&dir, with);
+    let dest = dir.tmp.path().join("backup");
+    for (part, file) in
+        [("backup/images", "images/00000000000000b4.tmp"), ("backup/log", "log/segment-0.tmp")]
+    {
+        let path = dest.join(file);
+        let named = dest.join(format!("log/{:016x}.log", 181));
+        // Before the sync of its content; the segment has its name by then.
+        vfs.before(if part == "backup/log" { "sync_dir" } else { "sync" }, part, move || {
+            flip(if path.exists() { &path } else { &named }, 4_500);
+        });
+        let refused = wait(store.backup(&dest)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+        assert_eq!(fs::read_dir(&dest).unwrap().count(), 0);
+    }
+    assert_eq!(wait_on_runtime(store.backup(&dest)).seq.0, 181);
+    close(&store);
 }
 
 #[test]

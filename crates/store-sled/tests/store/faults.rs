@@ -13,6 +13,16 @@ struct Plan {
     /// Operation and a part of the path.
     fail: Option<(&'static str, &'static str, io::ErrorKind)>,
     log: Vec<String>,
+    hook: Option<Hook>,
+}
+
+/// Done once, before an operation on a path that contains a part.
+struct Hook(&'static str, &'static str, Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hook({} {})", self.0, self.1)
+    }
 }
 
 /// Says what it did and fails what it is told to.
@@ -31,6 +41,16 @@ impl FaultVfs {
         self.plan.lock().fail = Some((op, part, kind));
     }
 
+    /// Before the next `op` on a path that contains `part`, `run` is called, once.
+    pub(crate) fn before(
+        &self,
+        op: &'static str,
+        part: &'static str,
+        run: impl FnOnce() + Send + 'static,
+    ) {
+        self.plan.lock().hook = Some(Hook(op, part, Box::new(run)));
+    }
+
     pub(crate) fn heal(&self) {
         self.plan.lock().fail = None;
     }
@@ -41,6 +61,11 @@ impl FaultVfs {
     }
 
     fn enter(&self, op: &'static str, path: &Path) -> io::Result<()> {
+        let matches = |hook: &mut Hook| hook.0 == op && path.to_string_lossy().contains(hook.1);
+        let hook = self.plan.lock().hook.take_if(matches);
+        if let Some(Hook(.., run)) = hook {
+            run();
+        }
         let mut plan = self.plan.lock();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         plan.log.push(format!("{op} {name}"));
