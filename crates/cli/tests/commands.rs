@@ -166,9 +166,16 @@ async fn damage_is_exit_code_one() {
 fn wrong_usage_is_exit_code_two() {
     let tmp = tempfile::tempdir().unwrap();
     let empty = tmp.path().to_str().unwrap();
-    for arguments in
-        [&[][..], &["mend", empty], &["verify"], &["verify", empty], &["verify", "/does/not/exist"]]
-    {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().to_str().unwrap();
+    for arguments in [
+        &[][..],
+        &["mend", empty],
+        &["verify"],
+        &["verify", empty],
+        &["verify", file],
+        &["verify", "/does/not/exist"],
+    ] {
         let said = expect(arguments, 2);
         assert!(said.starts_with("resurge: "), "{said}");
     }

@@ -217,6 +217,12 @@ impl Offline {
         if !exists(vfs, &layout.root)? {
             return Err(OfflineError::NotAStore { path, what: "there is no such directory" });
         }
+        // Whether it is a directory at all.
+        if let Err(e) = vfs.exists(&layout.super_file)
+            && e.kind() == std::io::ErrorKind::NotADirectory
+        {
+            return Err(OfflineError::NotAStore { path, what: "it is no directory" });
+        }
         let mut any = false;
         for part in [&layout.super_file, &layout.log, &layout.images] {
             any |= exists(vfs, part)?;
