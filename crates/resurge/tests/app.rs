@@ -140,3 +140,18 @@ async fn only_the_embedded_store_is_backed_up() {
     assert!(Resurge::in_memory().backup(&dest).await.is_err());
     assert!(!dest.exists());
 }
+
+#[test]
+fn an_app_and_its_futures_can_move_between_threads() {
+    fn assert_send<T: Send>(_: &T) {}
+    fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<Resurge>();
+    assert_send_sync::<Error>();
+    assert_send(&Resurge::open("never-opened"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let app = runtime.block_on(async { Resurge::in_memory() });
+    assert_send(&app.journal::<Sum>("a"));
+    assert_send(&app.wal::<u64>("a"));
+    assert_send(&app.snapshots::<String>("a"));
+    assert_send(&app.shutdown());
+}
