@@ -1,15 +1,15 @@
 //! Every byte flipped, every page dropped, duplicated and swapped: detected, located, and salvaged to
 //! exactly what was before.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod support;
 
-use bytes::Bytes;
-use resurge_store::{Batch, Durability, Entry, Key, Namespace, Store};
+use resurge_store::{Batch, Durability, Entry, Namespace, Store};
 use resurge_testkit::evidence;
 use resurge_wal::inspect::Inspector;
-use resurge_wal::{Damage, DamageKind, Lsn, Wal, WalError};
-use support::{all, entries, open, page_first, read, salvage, store_of};
+use resurge_wal::{DamageKind, Lsn, Wal};
+use support::damaged::{before, salvaged, strict, with};
+use support::{all, entries, open, page_first, salvage, store_of};
 
 /// A log with records of all sizes, shared pages, a large page, a hole and a truncated beginning.
 async fn mixed() -> (Vec<Entry>, Vec<(u64, String)>) {
@@ -33,58 +33,6 @@ async fn mixed() -> (Vec<Entry>, Vec<(u64, String)>) {
     let records = all(&wal).await;
     assert_eq!(records.len(), 10 + 5 + 1 + 1 + 5 + 1);
     (entries(&store).await, records)
-}
-
-/// Opens strictly and reads everything; returns what was read and the damage reported.
-async fn strict(store: &Store) -> (Vec<(u64, String)>, Option<Damage>) {
-    match Wal::<String>::open(store, support::LOG, support::options()).await {
-        Err(WalError::Corrupt(damage)) => {
-            // Open refuses for the head or the last page; a reader still gets what is before.
-            let mut found = Vec::new();
-            let inspector = Inspector::new(store, support::LOG).unwrap();
-            if let Ok(mut dump) = inspector.dump(Lsn::START).await {
-                while let Ok(Some(record)) = dump.next().await {
-                    let codec = support::options().codec;
-                    found.push((record.lsn.0, codec.decode(&record.payload).unwrap()));
-                }
-            }
-            (found, Some(damage))
-        }
-        Err(e) => panic!("{e}"),
-        Ok((wal, _)) => match read(&wal).await {
-            (found, Ok(())) => (found, None),
-            (found, Err(WalError::Corrupt(damage))) => (found, Some(damage)),
-            (_, Err(e)) => panic!("{e}"),
-        },
-    }
-}
-
-/// Opens with salvage, checks that exactly `prefix` is left and that the log goes on behind `next`.
-async fn salvaged(store: &Store, prefix: &[(u64, String)], next: u64, context: &str) -> Damage {
-    let (wal, report) = Wal::<String>::open(store, support::LOG, salvage()).await.unwrap();
-    let cut = report.salvaged.unwrap_or_else(|| panic!("{context}: nothing salvaged"));
-    assert_eq!(all(&wal).await, prefix, "{context}");
-    assert_eq!(report.next_lsn, Lsn(next), "{context}");
-    assert_eq!(wal.append(&"after".to_owned()).await.unwrap(), Lsn(next), "{context}");
-    let (wal, again) = Wal::<String>::open(store, support::LOG, salvage()).await.unwrap();
-    assert_eq!(again.salvaged, None, "{context}");
-    let mut expected = prefix.to_vec();
-    expected.push((next, "after".to_owned()));
-    assert_eq!(all(&wal).await, expected, "{context}");
-    assert!(wal.verify().await.unwrap().is_intact(), "{context}");
-    cut.damage
-}
-
-fn before(records: &[(u64, String)], lsn: u64) -> Vec<(u64, String)> {
-    records.iter().filter(|(n, _)| *n < lsn).cloned().collect()
-}
-
-fn with(entries: &[Entry], key: &Key, value: Option<Bytes>) -> Vec<Entry> {
-    let mut changed: Vec<_> = entries.iter().filter(|e| e.key != *key).cloned().collect();
-    if let Some(value) = value {
-        changed.push(Entry { key: key.clone(), value });
-    }
-    changed
 }
 
 #[tokio::test]

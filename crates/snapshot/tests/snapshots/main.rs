@@ -6,6 +6,7 @@ mod arbitrary_bytes;
 mod concurrent;
 mod crash;
 mod damage;
+mod damage_sweep;
 mod observed;
 mod retention;
 mod roundtrip;

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub(crate) mod damaged;
+
 use bytes::Bytes;
 use resurge_store::{
     Batch, Durability, Entry, Key, MemoryStore, Namespace, ScanOptions, Store, VirtualClock,
