@@ -257,6 +257,9 @@ impl Opening {
     fn find_images(&mut self, slot: &Slot) -> Result<u64> {
         let vfs = Arc::clone(&self.options.vfs);
         let found = image::find(&*vfs, &self.layout, &slot.store_id, &self.quarantine())?;
+        // ORDER: before the super file lists them; a kill may have come between a name and its sync.
+        let dir = &self.layout.images;
+        vfs.sync_dir(dir).map_err(io_error("sync", dir))?;
         for span in slot.images() {
             let name = format!("{:016x}.img", span.begin);
             let there = found.images.iter().any(|image| image.begin == span.begin);
