@@ -84,7 +84,7 @@ impl Run {
             let generation = self.0.rotate();
             blocked = generation.is_none();
             if let Some(generation) = generation {
-                match self.apply(&generation) {
+                match apply(&self.0, &generation) {
                     Ok(()) => self.0.drained(generation),
                     Err(error) => {
                         self.0.fail(&error);
@@ -94,20 +94,33 @@ impl Run {
             }
         }
     }
+}
 
-    fn apply(&self, generation: &Generation) -> IndexResult<()> {
-        let changes = generation.changes();
-        let last = generation.last();
-        let applied = catch_unwind(AssertUnwindSafe(|| self.0.index().apply(&changes, last)));
-        let meta = applied.unwrap_or_else(|panic| Err(IndexError::panicked("apply", &*panic)))?;
-        if meta.applied_seq == last {
-            return Ok(());
+/// Brings everything that is published and durable into the index, on this thread: for a store
+/// without threads. Nobody else may drain the overlay.
+pub(crate) fn drain_here(overlay: &Overlay) {
+    while overlay.failure().is_none()
+        && let Some(generation) = overlay.rotate()
+    {
+        match apply(overlay, &generation) {
+            Ok(()) => overlay.drained(generation),
+            Err(error) => overlay.fail(&error),
         }
-        Err(IndexError::new(
-            IndexErrorKind::Corrupt,
-            format!("it says it is at commit {} after applying {last}", meta.applied_seq),
-        ))
     }
+}
+
+fn apply(overlay: &Overlay, generation: &Generation) -> IndexResult<()> {
+    let changes = generation.changes();
+    let last = generation.last();
+    let applied = catch_unwind(AssertUnwindSafe(|| overlay.index().apply(&changes, last)));
+    let meta = applied.unwrap_or_else(|panic| Err(IndexError::panicked("apply", &*panic)))?;
+    if meta.applied_seq == last {
+        return Ok(());
+    }
+    Err(IndexError::new(
+        IndexErrorKind::Corrupt,
+        format!("it says it is at commit {} after applying {last}", meta.applied_seq),
+    ))
 }
 
 impl Drop for Run {

@@ -9,7 +9,7 @@ use resurge_store::{
     CommitSeq, ErrorKind, Group, Key, MemoryMap, Page, Result, ScanOptions, StoreError,
 };
 
-use crate::drain::Drainer;
+use crate::drain::{Drainer, drain_here};
 use crate::overlay::{Overlay, OverlayStatus};
 
 /// How long cutting the log waits for the index.
@@ -25,7 +25,17 @@ pub(crate) enum View {
 #[derive(Debug)]
 pub(crate) struct Indexed {
     pub(crate) overlay: Arc<Overlay>,
+    /// `None` when there is no thread: then whoever needs the index up to date brings it there.
     pub(crate) drainer: Mutex<Option<Drainer>>,
+    pub(crate) inline: bool,
+}
+
+impl Indexed {
+    fn drain_if_inline(&self) {
+        if self.inline {
+            drain_here(&self.overlay);
+        }
+    }
 }
 
 impl View {
@@ -58,7 +68,8 @@ impl View {
         wait: Duration,
         sync: impl FnOnce() -> Result<()>,
     ) -> Result<usize> {
-        let Self::Indexed(Indexed { overlay, .. }) = self else { return Ok(0) };
+        let Self::Indexed(indexed) = self else { return Ok(0) };
+        let overlay = &indexed.overlay;
         let bytes = Overlay::size_of(group);
         match overlay.reserve(bytes, Duration::ZERO) {
             Ok(()) => return Ok(bytes),
@@ -70,6 +81,7 @@ impl View {
         if overlay.waits_for_sync() {
             sync()?;
         }
+        indexed.drain_if_inline();
         metrics::counter!("resurge_sled_overlay_waits_total").increment(1);
         overlay.reserve(bytes, wait)?;
         Ok(bytes)
@@ -100,6 +112,7 @@ impl View {
         match self {
             Self::Memory(_) => Ok(u64::MAX),
             Self::Indexed(indexed) => {
+                indexed.drain_if_inline();
                 let caught_up = indexed.overlay.control().wait_applied(CommitSeq(wanted), CATCH_UP);
                 if let Err(e) = caught_up
                     && e.kind() != ErrorKind::Unavailable
@@ -136,9 +149,10 @@ impl View {
     pub(crate) fn close(&self, deadline: Duration) -> Result<()> {
         let Self::Indexed(indexed) = self else { return Ok(()) };
         let drainer = indexed.drainer.lock().take();
+        indexed.drain_if_inline();
         let complete = match &drainer {
             Some(drainer) => drainer.drain_all(deadline).and_then(|()| drainer.stop(deadline)),
-            None => Ok(()),
+            None => indexed.overlay.failure().map_or(Ok(()), |e| Err(e.into())),
         };
         drop(drainer);
         let index = indexed.overlay.index();

@@ -21,7 +21,7 @@ use crate::index::{
 use crate::overlay::{Overlay, OverlayOptions};
 use crate::super_file::Slot;
 use crate::view::{Indexed, View};
-use crate::{How, Verify};
+use crate::{How, Maintenance, Verify};
 
 /// Log that is sorted in memory before it is merged with the image.
 const MERGE_BYTES: usize = 128 << 20;
@@ -74,8 +74,9 @@ impl Opening {
             failure.set("the index", &StoreError::from(error.clone()));
         });
         let overlay = Arc::new(Overlay::new(index, CommitSeq(log.last_seq()), options, on_failure));
-        let drainer = Drainer::start(Arc::clone(&overlay))?;
-        Ok(View::Indexed(Indexed { overlay, drainer: Mutex::new(Some(drainer)) }))
+        let inline = self.options.maintenance == Maintenance::Inline;
+        let drainer = if inline { None } else { Some(Drainer::start(Arc::clone(&overlay))?) };
+        Ok(View::Indexed(Indexed { overlay, drainer: Mutex::new(drainer), inline }))
     }
 
     fn factory(&self) -> Arc<dyn IndexFactory> {
