@@ -53,6 +53,7 @@ pub(crate) fn open(path: &Path, options: SledOptions) -> Result<(Core, OpenRepor
             duration: std::time::Duration::ZERO,
         },
         images: Vec::new(),
+        unreadable: None,
         store_id: [0; 16],
         failure: Arc::default(),
         layout,
@@ -88,6 +89,8 @@ struct Opening {
     report: OpenReport,
     /// Newest first.
     images: Vec<ImageInfo>,
+    /// Why an image could not be read, though it may be whole.
+    unreadable: Option<StoreError>,
 }
 
 impl Opening {
@@ -270,6 +273,7 @@ impl Opening {
         }
         self.report.images_skipped.extend(found.skipped);
         self.report.swept.extend(found.swept);
+        self.unreadable = found.unreadable;
         self.images = found.images;
         let ends = self.images.iter().map(|image| image.end);
         Ok(ends.chain(slot.images().iter().map(|span| span.end)).max().unwrap_or(0))

@@ -159,6 +159,8 @@ impl IndexFactory for SimIndex {
 
 fn digest(entries: &BTreeMap<Key, Bytes>) -> Digest {
     let mut digest = Digest::default();
-    entries.iter().for_each(|(key, value)| digest.add(key.raw(), value));
+    for (key, value) in entries {
+        digest.add(key.raw(), value);
+    }
     digest
 }

@@ -1,7 +1,7 @@
 //! Which images there are.
 
 use resurge_commit_log::Vfs;
-use resurge_store::{CommitSeq, ErrorKind, Result};
+use resurge_store::{CommitSeq, ErrorKind, Result, StoreError};
 
 use super::ImageReader;
 use crate::error::io_error;
@@ -46,6 +46,8 @@ impl ImageInfo {
 pub(crate) struct Found {
     pub(crate) images: Vec<ImageInfo>,
     pub(crate) skipped: Vec<SkippedImage>,
+    /// Why an image could not be read, if it is not because of damage.
+    pub(crate) unreadable: Option<StoreError>,
     /// Names of temporary files that were removed.
     pub(crate) swept: Vec<String>,
 }
@@ -79,7 +81,12 @@ pub(crate) fn find(
                 let why = "it is named after another commit".to_owned();
                 found.skipped.push(SkippedImage { name: entry.name, why, quarantined: moved });
             }
-            Err(e) => found.skipped.push(skip(quarantine, layout, seq, entry.len, &e)?),
+            Err(e) => {
+                found.skipped.push(skip(quarantine, layout, seq, entry.len, &e)?);
+                if e.kind() != ErrorKind::Corrupt {
+                    found.unreadable = Some(e);
+                }
+            }
         }
     }
     found.images.sort_unstable_by_key(|image| std::cmp::Reverse(image.begin));
@@ -92,7 +99,7 @@ pub(crate) fn skip(
     layout: &Layout,
     seq: u64,
     len: u64,
-    error: &resurge_store::StoreError,
+    error: &StoreError,
 ) -> Result<SkippedImage> {
     let path = layout.image(seq);
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();

@@ -45,7 +45,8 @@ impl Opening {
     /// Builds a state with `load`, from the newest image that turns out to be whole.
     ///
     /// # Errors
-    /// `Corrupt` when none is, and the log does not reach back to the first commit.
+    /// `Corrupt` when none is, and the log does not reach back to the first commit; what kept one
+    /// from being read, when that was it.
     pub(super) fn build_from_newest<T>(
         &mut self,
         log: &Log,
@@ -79,10 +80,17 @@ impl Opening {
                     let skipped = image::skip(&self.quarantine(), &self.layout, seq, len, &e)?;
                     self.report.quarantined.extend(skipped.quarantined.clone());
                     self.report.images_skipped.push(skipped);
+                    if e.kind() != ErrorKind::Corrupt {
+                        self.unreadable = Some(e);
+                    }
                 }
             }
         }
         if log.first_seq() > 1 {
+            // What failed to be read is no reason to give it up.
+            if let Some(e) = self.unreadable.take() {
+                return Err(e);
+            }
             let first = log.first_seq();
             return Err(StoreError::new(
                 ErrorKind::Corrupt,

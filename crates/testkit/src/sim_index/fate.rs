@@ -115,7 +115,9 @@ impl IndexFate {
                 for byte in &mut meta.store_id {
                     *byte ^= 0xff;
                 }
-                entries.values_mut().for_each(|value| *value = Bytes::from_static(b"foreign"));
+                for value in entries.values_mut() {
+                    *value = Bytes::from_static(b"foreign");
+                }
                 meta.digest = digest(entries);
             }
             _ => {}

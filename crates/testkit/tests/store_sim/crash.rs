@@ -90,6 +90,11 @@ impl Found {
         }
     }
 
+    fn lies(self) -> bool {
+        let (Self::Real(fate) | Self::Made(_, fate)) = self;
+        !matches!(fate, IndexFate::Intact | IndexFate::Old { .. } | IndexFate::Gone)
+    }
+
     fn fails(self) -> bool {
         let (Self::Real(fate) | Self::Made(_, fate)) = self;
         matches!(fate, IndexFate::Unopenable | IndexFate::PanicsAtOpen)
@@ -146,7 +151,8 @@ pub(crate) fn rehearse(
             let operations = life.disk.operations();
             entries.push(Checkpoint { operations, step: n, life: life.fork() });
         }
-        life.step(*step).map_err(|stop| format!("without any crash, step {n} {step:?}: {stop:?}"))?;
+        life.step(*step)
+            .map_err(|stop| format!("without any crash, step {n} {step:?}: {stop:?}"))?;
     }
     life.step(Step::Drop).map_err(|stop| format!("at the end: {stop:?}"))?;
     Ok((entries, life.disk.trace().iter().map(|op| op.kind).collect()))
@@ -231,9 +237,10 @@ impl CrashTest<'_> {
     /// The machine as the next start finds it.
     fn restart(&self, life: &Life, after: After, turn: u64) -> (Found, Life) {
         let killed = matches!(after, After::Kill);
-        let trust = turn.is_multiple_of(3);
         // An index that was closed, in a machine that went on, is as it was.
-        let found = if trust && killed && life.model.closed {
+        let believed = killed && life.model.closed;
+        let trust = turn.is_multiple_of(3) && !(believed && life.index_lies);
+        let found = if trust && believed {
             Found::Real(IndexFate::Intact)
         } else {
             Found::choose(life, turn)
@@ -242,6 +249,7 @@ impl CrashTest<'_> {
         next.trust = trust;
         next.torn = true;
         next.index_fails = found.fails();
+        next.index_lies = found.lies() || life.index_lies && matches!(found, Found::Real(_));
         if !killed {
             next.model.power_cut();
             next.boot += u8::from(self.plant != Some(Bug::BootNotNoticed));
@@ -261,7 +269,9 @@ impl CrashTest<'_> {
     ) -> Result<(), String> {
         let len = recovery.len() as u64;
         let mut ops = (0..self.again.min(len))
-            .map(|n| recovery[usize::try_from((turn * 7 + n * len / self.again) % len).unwrap_or(0)])
+            .map(|n| {
+                recovery[usize::try_from((turn * 7 + n * len / self.again) % len).unwrap_or(0)]
+            })
             .collect::<Vec<_>>();
         ops.dedup();
         for op in ops {
@@ -293,8 +303,7 @@ impl CrashTest<'_> {
         let numbered = (1..).zip(life.disk.trace());
         let effects = numbered.filter(|(_, op)| op.kind.has_effect()).map(|(n, _)| n).collect();
         if turn.is_multiple_of(2) {
-            let (_, mut at_once) =
-                self.restart(&life.fork(), After::Cut(DiskLoss::All), turn / 2);
+            let (_, mut at_once) = self.restart(&life.fork(), After::Cut(DiskLoss::All), turn / 2);
             step(&mut at_once, Step::Open, "the power went right after the recovery")?;
             counts.states += 1;
         }

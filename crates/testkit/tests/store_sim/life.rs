@@ -8,7 +8,9 @@ use resurge_store::{
     Batch, CommitSeq, Engine, Entropy, ErrorKind, Group, Guard, Result as StoreResult, StoreError,
     VirtualClock,
 };
-use resurge_store_sled::{How, IndexFactory, IndexKind, Maintenance, SledEngine, SledOptions, Verify};
+use resurge_store_sled::{
+    How, IndexFactory, IndexKind, Maintenance, OpenReport, SledEngine, SledOptions, Verify,
+};
 use resurge_testkit::{SimIndex, SimVfs};
 
 use crate::model::{Expected, Model};
@@ -94,6 +96,10 @@ pub(crate) enum Stop {
     Bug(String),
 }
 
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Memory, Self::Indexed];
+}
+
 impl From<StoreError> for Stop {
     fn from(e: StoreError) -> Self {
         Self::Error(e)
@@ -106,7 +112,8 @@ struct Chance(u64);
 
 impl Entropy for Chance {
     fn fill(&self, out: &mut [u8]) -> StoreResult<()> {
-        let bytes = if out.len() == ID.len() { ID } else { (u128::from(self.0) << 64).to_be_bytes() };
+        let bytes =
+            if out.len() == ID.len() { ID } else { (u128::from(self.0) << 64).to_be_bytes() };
         for (to, from) in out.iter_mut().zip(bytes) {
             *to = from;
         }
@@ -115,6 +122,7 @@ impl Entropy for Chance {
 }
 
 /// One process at a time, on one disk, with one index.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, any set of them at once")]
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) disk: SimVfs,
@@ -130,6 +138,16 @@ pub(crate) struct Life {
     pub(crate) torn: bool,
     /// The index does not do what it is asked for.
     pub(crate) index_fails: bool,
+    /// The last commit was refused: nothing was written.
+    pub(crate) refused: bool,
+    /// Somebody harmed the files.
+    pub(crate) harmed: bool,
+    /// What the last open reported.
+    pub(crate) report: Option<OpenReport>,
+    /// I/O fails now and then, reading included.
+    pub(crate) faulty: bool,
+    /// The index lies, and no open has found out yet.
+    pub(crate) index_lies: bool,
     vfs: Arc<dyn Vfs>,
     factory: Arc<dyn IndexFactory>,
     engine: Option<SledEngine>,
@@ -158,6 +176,11 @@ impl Life {
             boot: 1,
             torn: false,
             index_fails: false,
+            index_lies: false,
+            faulty: false,
+            harmed: false,
+            report: None,
+            refused: false,
             vfs,
             factory,
             engine: None,
@@ -167,7 +190,7 @@ impl Life {
     /// An independent copy of machine and knowledge, in which the store is not open.
     pub(crate) fn fork(&self) -> Self {
         let mut life = self.after(self.disk.fork(), self.index.fork());
-        life.index_fails = self.index_fails;
+        (life.index_fails, life.index_lies) = (self.index_fails, self.index_lies);
         life
     }
 
@@ -183,6 +206,7 @@ impl Life {
     }
 
     pub(crate) fn step(&mut self, step: Step) -> Result<(), Stop> {
+        self.refused = false;
         match step {
             Step::Open => self.open(),
             Step::Durable(lens) => self.commit(lens, true),
@@ -197,6 +221,9 @@ impl Life {
                 self.model.synced(before);
                 if (image.begin, image.end) != (before, before) {
                     return Err(Stop::Bug(format!("{image:?} taken at {before}")));
+                }
+                if self.faulty {
+                    return Ok(());
                 }
                 self.model.check_status(self.engine()?)
             }
@@ -220,7 +247,7 @@ impl Life {
         self.engine.as_ref().ok_or_else(missing)
     }
 
-    fn options(&mut self) -> SledOptions {
+    pub(crate) fn options(&mut self) -> SledOptions {
         let options = SledOptions::new()
             .vfs(Arc::clone(&self.vfs))
             .maintenance(Maintenance::Inline)
@@ -255,9 +282,12 @@ impl Life {
             return Err(Stop::Bug(format!("trusted without a reason: {report}")));
         }
         let sound = (!self.index_fails).then_some(proved);
-        let expected = Expected { kind: self.kind, sound, undamaged: !self.torn };
+        let (undamaged, readable) = (!self.torn && !self.faulty, !self.faulty);
+        let expected =
+            Expected { kind: self.kind, sound, undamaged, readable, harmed: self.harmed };
         self.model.check_opened(&engine, &report, expected)?;
-        (self.torn, self.index_fails) = (false, false);
+        (self.torn, self.index_fails, self.index_lies) = (false, false, false);
+        self.report = Some(report);
         self.engine = Some(engine);
         Ok(())
     }
@@ -315,6 +345,7 @@ impl Life {
                 if matches!(e.kind(), ErrorKind::Full | ErrorKind::Unavailable | ErrorKind::Invalid)
                 {
                     self.model.withdraw(before);
+                    self.refused = true;
                 }
                 Err(e.into())
             }

@@ -11,12 +11,18 @@
 )]
 
 mod crash;
+mod damage;
+mod faults;
+mod grouped;
 mod life;
 mod model;
 mod planted;
 
 use crash::{CrashTest, effort};
+use damage::Subject;
+use faults::FaultTest;
 use life::{Kind, LIFE};
+use planted::Catcher;
 use resurge_testkit::evidence;
 
 fn passed<T>(result: Result<T, String>) -> T {
@@ -25,7 +31,7 @@ fn passed<T>(result: Result<T, String>) -> T {
 
 fn crash_points(kind: Kind, slug: &str) {
     let effort = effort();
-    let test = CrashTest { name: "life", kind, steps: LIFE, plant: None, effort, again: 2 };
+    let test = CrashTest { name: "life", kind, steps: LIFE, plant: None, effort, again: 4 };
     let counts = passed(test.run());
     let line = format!(
         "{} simulated crash states ({} by a second crash during the recovery), 0 acknowledged \
@@ -43,4 +49,95 @@ fn store_crash_points_with_the_index_in_memory() {
 #[test]
 fn store_crash_points_with_a_lying_index() {
     crash_points(Kind::Indexed, "store-simulation");
+}
+
+#[test]
+fn store_io_errors() {
+    let mut total = faults::Counts::default();
+    for kind in Kind::ALL {
+        let counts = passed(FaultTest { name: "errors", kind, steps: LIFE, plant: None }.run());
+        assert!(counts.refused > 0, "{kind:?}: no commit was ever refused");
+        total.faults += counts.faults;
+        total.restarts += counts.restarts;
+        total.unnoticed += counts.unnoticed;
+    }
+    assert!(total.unnoticed * 2 < total.faults, "hardly anything depends on the disk: {total:?}");
+    let line = format!(
+        "{} failing I/O operations, {} restarts, 0 acknowledged commits lost, 0 unopenable",
+        total.faults, total.restarts
+    );
+    evidence("store-io-errors", &line);
+}
+
+#[test]
+fn every_planted_store_bug_is_caught() {
+    let mut missed = Vec::new();
+    for (bug, catcher) in planted::ALL {
+        let (name, steps, plant) = ("planted", LIFE, Some(*bug));
+        let crashes =
+            |kind| CrashTest { name, kind, steps, plant, effort: 2, again: 1 }.run().err();
+        let caught = match catcher {
+            Catcher::Crashes => crashes(Kind::Memory),
+            Catcher::Indexes => crashes(Kind::Indexed),
+            Catcher::Damage => Subject::new(Kind::Memory, plant).last_group_after_a_kill().err(),
+            Catcher::Errors => FaultTest { name, kind: Kind::Memory, steps, plant }.run().err(),
+        };
+        match caught {
+            Some(report) => {
+                println!("{bug:?}, by {catcher:?}: {}", report.lines().next().unwrap_or_default());
+            }
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "nobody noticed {missed:?}");
+    let line = format!("{} of {0} planted bugs caught", planted::ALL.len());
+    evidence("store-planted-bugs", &line);
+}
+
+fn told(counts: &damage::Counts) -> String {
+    let damage::Counts { reported, unharmed, refused, .. } = counts;
+    format!(
+        "{reported} reported, {unharmed} without effect, {refused} refused with the place, 0 wrong"
+    )
+}
+
+#[test]
+fn super_file_and_image_truncations_and_sectors() {
+    let subject = Subject::new(Kind::Memory, None);
+    let mut counts = damage::Counts::default();
+    passed(subject.truncations(&mut counts));
+    passed(subject.sectors(&mut counts));
+    let damage::Counts { truncations, sectors, .. } = counts;
+    let what = "sectors zeroed, stale or misplaced in super file and images";
+    evidence(
+        "store-damage-sectors",
+        &format!("{truncations} truncations and {sectors} {what}: {}", told(&counts)),
+    );
+}
+
+#[test]
+fn super_file_and_image_flipped_bits() {
+    let mut counts = damage::Counts::default();
+    passed(Subject::new(Kind::Memory, None).flips(effort() >= 8, &mut counts));
+    let line = format!("{} flipped bits in super file and images: {}", counts.flips, told(&counts));
+    evidence("store-damage-bits", &line);
+}
+
+#[test]
+fn two_harmed_images_and_a_harmed_last_group_are_never_passed_over() {
+    for kind in Kind::ALL {
+        let subject = Subject::new(kind, None);
+        assert!(passed(subject.both_images()) > 20);
+        assert!(passed(subject.last_group_after_a_kill()) > 50);
+    }
+}
+
+#[test]
+fn grouped_commits_crash_points() {
+    let states = Kind::ALL.map(|kind| passed(grouped::run(kind, false))).iter().sum::<u64>();
+    let line =
+        format!("{states} simulated crash states, 0 acknowledged commits lost, 0 wrong values");
+    evidence("store-simulation-grouped", &line);
+    let lags = grouped::run(Kind::Memory, true).expect_err("a publish that lags was not noticed");
+    println!("publish that lags: {}", lags.lines().next().unwrap_or_default());
 }

@@ -61,6 +61,48 @@ pub(crate) enum Bug {
     StoreIdIgnored,
 }
 
+/// Which test finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Catcher {
+    /// Crashes at every operation, with the index in memory.
+    Crashes,
+    /// The same with lying indexes.
+    Indexes,
+    /// I/O errors at every operation.
+    Errors,
+    /// Harmed files.
+    Damage,
+}
+
+pub(crate) const ALL: &[(Bug, Catcher)] = {
+    use Catcher::{Crashes, Damage, Errors, Indexes};
+    &[
+        (Bug::LogNotSynced, Crashes),
+        (Bug::AckBeforeSync, Crashes),
+        (Bug::PublishBeforeSync, Crashes),
+        (Bug::GuardSeesPublishedOnly, Crashes),
+        (Bug::SuperNotSynced, Crashes),
+        (Bug::RootNotSynced, Crashes),
+        (Bug::ImageNotSynced, Crashes),
+        (Bug::ImageNameNotSynced, Crashes),
+        (Bug::LogCutBeforeImage, Crashes),
+        (Bug::OneImageKept, Crashes),
+        (Bug::TmpParsed, Crashes),
+        (Bug::TailNotRewritten, Errors),
+        (Bug::TailNotSynced, Crashes),
+        (Bug::RetrySync, Errors),
+        (Bug::WriteErrorIgnored, Errors),
+        (Bug::CleanNotCleared, Indexes),
+        (Bug::HighWaterNotNoted, Damage),
+        (Bug::BootNotNoticed, Indexes),
+        (Bug::ChangeLeftOut, Indexes),
+        (Bug::AppliedAhead, Indexes),
+        (Bug::ProofSkipped, Indexes),
+        (Bug::ReadyIgnored, Indexes),
+        (Bug::StoreIdIgnored, Indexes),
+    ]
+};
+
 /// What the store works on: disk and index, with a bug in between or not.
 pub(crate) fn between(
     plant: Option<Bug>,

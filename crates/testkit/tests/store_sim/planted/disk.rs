@@ -28,7 +28,7 @@ struct PlantedFile {
     /// The first sync was asked for.
     synced: Mutex<bool>,
     /// Kept back until the next sync.
-    owed: Mutex<Option<(Vec<u8>, u64)>>,
+    owed: Mutex<Vec<(Vec<u8>, u64)>>,
 }
 
 pub(super) fn plant(bug: Bug, disk: &SimVfs) -> Arc<dyn Vfs> {
@@ -55,7 +55,7 @@ impl Vfs for Planted {
             reopened: mode == OpenMode::ReadWrite,
             bug: self.bug,
             synced: Mutex::new(false),
-            owed: Mutex::new(None),
+            owed: Mutex::default(),
         }))
     }
 
@@ -76,7 +76,9 @@ impl Vfs for Planted {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         match self.disk.remove_file(path) {
             // The bug has removed it before.
-            Err(e) if self.bug == Bug::OneImageKept && e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) if self.bug == Bug::OneImageKept && e.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
             removed => removed,
         }
     }
@@ -151,8 +153,8 @@ impl VfsFile for PlantedFile {
             Bug::CleanNotCleared if is_super(&self.path) => {
                 self.file.write_at(&Self::clean(buf), offset)
             }
-            Bug::HighWaterNotNoted if is_super(&self.path) && self.reopened => {
-                *self.owed.lock() = Some((buf.to_vec(), offset));
+            Bug::HighWaterNotNoted if is_super(&self.path) => {
+                self.owed.lock().push((buf.to_vec(), offset));
                 Ok(())
             }
             _ => self.file.write_at(buf, offset),
@@ -162,7 +164,7 @@ impl VfsFile for PlantedFile {
     fn sync_data(&self) -> io::Result<()> {
         let log = is_in(&self.path, "log");
         let image = is_in(&self.path, "images");
-        if let Some((buf, offset)) = self.owed.lock().take() {
+        for (buf, offset) in self.owed.lock().drain(..) {
             self.file.write_at(&buf, offset)?;
         }
         match self.bug {
