@@ -12,43 +12,43 @@
 
 mod crash;
 mod damage;
+mod failing_index;
 mod faults;
 mod grouped;
 mod life;
 mod model;
 mod planted;
 
-use crash::{CrashTest, effort};
+use crash::{Counts, CrashTest, effort};
 use damage::Subject;
 use faults::FaultTest;
 use life::{Kind, LIFE};
 use planted::Catcher;
-use resurge_testkit::evidence;
+use resurge_testkit::{IndexFate, evidence};
 
 fn passed<T>(result: Result<T, String>) -> T {
     result.unwrap_or_else(|report| panic!("{report}"))
 }
 
-fn crash_points(kind: Kind, slug: &str) {
-    let effort = effort();
-    let test = CrashTest { name: "life", kind, steps: LIFE, plant: None, effort, again: 4 };
-    let counts = passed(test.run());
+#[test]
+fn store_crash_points() {
+    let run = |kind| {
+        let (name, effort) = ("life", effort());
+        passed(CrashTest { name, kind, steps: LIFE, plant: None, effort, again: 5 }.run())
+    };
+    let mut total = Counts::default();
+    std::thread::scope(|scope| {
+        let kinds = Kind::ALL.map(|kind| scope.spawn(move || run(kind)));
+        for counts in kinds.map(|thread| thread.join().expect("a report was printed")) {
+            total += counts;
+        }
+    });
     let line = format!(
         "{} simulated crash states ({} by a second crash during the recovery), 0 acknowledged \
          commits lost, 0 wrong values, 0 panics, 0 unopenable",
-        counts.states, counts.second
+        total.states, total.second
     );
-    evidence(slug, &line);
-}
-
-#[test]
-fn store_crash_points_with_the_index_in_memory() {
-    crash_points(Kind::Memory, "store-simulation-memory");
-}
-
-#[test]
-fn store_crash_points_with_a_lying_index() {
-    crash_points(Kind::Indexed, "store-simulation");
+    evidence("store-simulation", &line);
 }
 
 #[test]
@@ -90,6 +90,13 @@ fn every_planted_store_bug_is_caught() {
         }
     }
     assert!(missed.is_empty(), "nobody noticed {missed:?}");
+    let table = include_str!("../../../../docs/guarantees.md");
+    for (bug, _) in planted::ALL {
+        assert!(
+            table.contains(&format!("| `{bug:?}` |")),
+            "docs/guarantees.md does not list {bug:?}"
+        );
+    }
     let line = format!("{} of {0} planted bugs caught", planted::ALL.len());
     evidence("store-planted-bugs", &line);
 }
@@ -140,4 +147,12 @@ fn grouped_commits_crash_points() {
     evidence("store-simulation-grouped", &line);
     let lags = grouped::run(Kind::Memory, true).expect_err("a publish that lags was not noticed");
     println!("publish that lags: {}", lags.lines().next().unwrap_or_default());
+}
+
+#[test]
+fn an_index_that_fails_in_use_costs_nothing() {
+    for fate in [IndexFate::FailsAtApply, IndexFate::PanicsAtApply] {
+        passed(failing_index::in_use(fate));
+    }
+    passed(failing_index::stuck());
 }
