@@ -441,7 +441,7 @@ impl StateStore for Broken {
                 let before = reads.load(Ordering::Relaxed);
                 Box::pin(async move {
                     // Long enough for whoever was woken to look.
-                    for _ in 0..10_000 {
+                    for _ in 0..1_000_000 {
                         if reads.load(Ordering::Relaxed) > before {
                             break;
                         }
