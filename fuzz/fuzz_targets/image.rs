@@ -1,0 +1,6 @@
+//! The images of a store.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    resurge_fuzz::store("images/", input);
+});
