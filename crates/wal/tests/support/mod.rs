@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub(crate) mod damaged;
+pub(crate) mod planted;
 
 use bytes::Bytes;
 use resurge_store::{
