@@ -87,8 +87,12 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
+/// One test at a time: between fork and exec a child of one test holds the locks of the other's stores.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_verified_inspected_copied_and_restored() {
+    let _alone = ALONE.lock().await;
     let tmp = tempfile::tempdir().unwrap();
     let path = |name: &str| tmp.path().join(name).to_str().unwrap().to_owned();
     let (state, backup, restored) = (path("state"), path("backup"), path("restored"));
@@ -139,6 +143,7 @@ async fn a_store_is_verified_inspected_copied_and_restored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_exit_code_one() {
+    let _alone = ALONE.lock().await;
     let tmp = tempfile::tempdir().unwrap();
     let path = |name: &str| tmp.path().join(name).to_str().unwrap().to_owned();
     let (state, dest) = (path("state"), path("dest"));
@@ -164,6 +169,7 @@ async fn damage_is_exit_code_one() {
 
 #[test]
 fn wrong_usage_is_exit_code_two() {
+    let _alone = ALONE.blocking_lock();
     let tmp = tempfile::tempdir().unwrap();
     let empty = tmp.path().to_str().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
