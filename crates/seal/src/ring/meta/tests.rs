@@ -1,0 +1,1 @@
+//! Metadata byte for byte.
