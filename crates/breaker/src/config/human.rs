@@ -1,0 +1,43 @@
+//! Durations in configuration: `30s`, `1m 30s`, `250ms`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+/// `#[serde(with)]` for a `Duration`.
+pub(crate) mod duration {
+    use super::{Deserialize, Deserializer, Duration, Error, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text)
+            .map_err(|e| D::Error::custom(format!("`{text}` is no duration like `30s`: {e}")))
+    }
+}
+
+/// `#[serde(with)]` for an `Option<Duration>`.
+pub(crate) mod optional {
+    use super::{Deserialize, Deserializer, Duration, Serialize, Serializer, duration};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Human(#[serde(with = "duration")] Duration);
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(Human).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Human>::deserialize(from)?.map(|human| human.0))
+    }
+}
