@@ -148,6 +148,11 @@ pub enum RunError<E> {
 }
 
 impl<E> RunError<E> {
+    /// What a step returned, for code that wraps `run`.
+    pub fn step(step: StepId, error: E) -> Self {
+        Self::Step { step, error }
+    }
+
     /// The step's own error.
     pub fn step_error(&self) -> Option<&E> {
         match self {
