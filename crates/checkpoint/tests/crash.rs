@@ -18,6 +18,7 @@ fn an_effect_happens_once_or_once_more_if_it_was_in_flight() {
         checked += report.checked_acks;
     }
     assert!(points > 3_000 && second > 1_000 && checked > 10_000, "{points} {second} {checked}");
-    let line = format!("{points} crash points, 0 lost acknowledgements, {second} of them a second crash");
+    let line =
+        format!("{points} crash points, 0 lost acknowledgements, {second} of them a second crash");
     evidence("checkpoint-crash-points", &line);
 }

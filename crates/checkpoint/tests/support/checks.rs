@@ -113,8 +113,7 @@ async fn version(world: &mut World) -> Checked {
     let subject = world.open().await;
     let old = Call { version: 1, ..workflow("w", "x") };
     let new = Call { version: 2, ..old.clone() };
-    let (a, b) =
-        (result(&subject, &old, &effect).await?, result(&subject, &new, &effect).await?);
+    let (a, b) = (result(&subject, &old, &effect).await?, result(&subject, &new, &effect).await?);
     ensure!(a != b, "the new version found `{a}`");
     ensure!(result(&subject, &old, &effect).await? == a, "the old version's result is gone");
     Ok(())
@@ -321,7 +320,11 @@ async fn in_doubt_refused(world: &mut World) -> Checked {
     }
     let subject = world.open().await;
     let key = charge.key();
-    subject.checkpoints.record(&key, FOREVER, &"it did".to_owned()).await.map_err(|e| e.to_string())?;
+    subject
+        .checkpoints
+        .record(&key, FOREVER, &"it did".to_owned())
+        .await
+        .map_err(|e| e.to_string())?;
     let known = subject.run(&charge, || effect.succeed("x")).await;
     ensure!(known.as_deref().ok() == Some("it did"), "{known:?}");
     Ok(())
@@ -345,7 +348,12 @@ async fn in_doubt_again(world: &mut World) -> Checked {
 async fn purged(world: &mut World) -> Checked {
     let effect = Effect::new();
     let subject = world.open().await;
-    let calls = [global("a"), workflow("w", "a"), workflow("ww", "a"), Call { step: "other", ..workflow("w", "a") }];
+    let calls = [
+        global("a"),
+        workflow("w", "a"),
+        workflow("ww", "a"),
+        Call { step: "other", ..workflow("w", "a") },
+    ];
     for call in &calls {
         result(&subject, call, &effect).await?;
     }

@@ -165,7 +165,8 @@ async fn recover(recovered: Recovered<Told>) -> Result<(), Failure> {
         let what = format!("{step}: {before} effects before, {again} after, told {told:?}");
         if let Some(told) = told.filter(|_| step != PURGED || !purging) {
             unless(again == 0, format!("ran again: {what}"))?;
-            recovered.survived(&Told::Result(step, told.clone()), first.as_ref().ok() == Some(told))?;
+            recovered
+                .survived(&Told::Result(step, told.clone()), first.as_ref().ok() == Some(told))?;
         }
         match (first, second) {
             (Ok(first), Ok(second)) => {
