@@ -24,10 +24,14 @@ pub enum Error {
     #[cfg(feature = "journal")]
     #[error(transparent)]
     Journal(#[from] resurge_journal::JournalError),
+    /// Checkpoints could not be opened.
+    #[cfg(feature = "checkpoint")]
+    #[error(transparent)]
+    Checkpoint(#[from] resurge_checkpoint::CheckpointError),
     /// The name is open already; a second handle would fence the first. Clone the first instead.
     #[error("{kind} `{name}` is open already; clone the handle that is")]
     AlreadyOpen {
-        /// `wal`, `snapshots` or `journal`.
+        /// `wal`, `snapshots`, `journal` or `checkpoints`.
         kind: &'static str,
         /// The name it was opened under.
         name: String,

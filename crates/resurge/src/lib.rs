@@ -4,10 +4,14 @@
 mod app;
 mod builder;
 mod error;
-#[cfg(any(feature = "wal", feature = "snapshot"))]
+#[cfg(any(feature = "wal", feature = "snapshot", feature = "checkpoint"))]
 mod parts;
 mod status;
 
+#[cfg(feature = "checkpoint")]
+#[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
+#[doc(inline)]
+pub use resurge_checkpoint as checkpoint;
 #[cfg(feature = "journal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 #[doc(inline)]
@@ -30,6 +34,9 @@ pub use resurge_wal as wal;
 pub use app::Resurge;
 pub use builder::Builder;
 pub use error::{Error, Result};
+#[cfg(feature = "checkpoint")]
+#[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
+pub use resurge_checkpoint::{CheckpointKey, CheckpointOptions, Checkpoints, StepPolicy};
 #[cfg(feature = "journal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 pub use resurge_journal::{JournalOptions, Journaled, PlainMachine, StateMachine};

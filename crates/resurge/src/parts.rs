@@ -1,4 +1,4 @@
-//! Opening logs, snapshots and journals on the app's store.
+//! Opening logs, snapshots, journals and checkpoints on the app's store.
 
 #[cfg(any(feature = "wal", feature = "snapshot"))]
 use serde::{Serialize, de::DeserializeOwned};
@@ -178,6 +178,63 @@ impl Resurge {
         };
         self.kept(claim, part).await?;
         Ok((journal, report))
+    }
+
+    /// Opens the checkpoints with the default options. There is one set of them on a store: open it
+    /// once, and clone the handle.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use resurge::{CheckpointKey, Resurge};
+    /// let app = Resurge::in_memory();
+    /// let checkpoints = app.checkpoints().await?;
+    /// let key = CheckpointKey::workflow("order-42", "reserve").build()?;
+    /// let reserve = || async { Ok::<_, std::io::Error>("shelf 7".to_owned()) };
+    /// let place = checkpoints.run(&key, Duration::ZERO, reserve).await?;
+    /// assert_eq!(place, "shelf 7");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `AlreadyOpen` when this app has them open; otherwise as
+    /// [`Checkpoints::open`](resurge_checkpoint::Checkpoints::open).
+    #[cfg(feature = "checkpoint")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
+    pub async fn checkpoints(&self) -> Result<resurge_checkpoint::Checkpoints> {
+        self.checkpoints_with(resurge_checkpoint::CheckpointOptions::new()).await
+    }
+
+    /// The same with options of your own.
+    ///
+    /// # Errors
+    /// As [`checkpoints`](Self::checkpoints).
+    #[cfg(feature = "checkpoint")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
+    pub async fn checkpoints_with(
+        &self,
+        options: resurge_checkpoint::CheckpointOptions,
+    ) -> Result<resurge_checkpoint::Checkpoints> {
+        let claim = self.claim("checkpoints", "checkpoints")?;
+        let opened = resurge_checkpoint::Checkpoints::open(self.store(), options).await?;
+        let shown = opened.clone();
+        let part = Part {
+            kind: "checkpoints",
+            name: "checkpoints".to_owned(),
+            order: 1,
+            close: Box::new(|| Box::pin(std::future::ready(Ok(())))),
+            status: Box::new(move || {
+                let stats = shown.stats();
+                PartStatus::Checkpoints {
+                    hits: stats.hits,
+                    started: stats.started,
+                    stored: stats.stored,
+                    refused: stats.refused,
+                }
+            }),
+        };
+        self.kept(claim, part).await?;
+        Ok(opened)
     }
 
     /// Registers what was opened, or ends it when the app was shut down meanwhile.

@@ -50,6 +50,17 @@ pub enum PartStatus {
         /// Their name.
         name: String,
     },
+    /// Checkpoints, since they were opened.
+    Checkpoints {
+        /// Calls that got a result without running a step.
+        hits: u64,
+        /// Steps begun.
+        started: u64,
+        /// Results stored.
+        stored: u64,
+        /// Calls refused because a step is in doubt.
+        refused: u64,
+    },
     /// A journal.
     Journal {
         /// Its name.

@@ -1,10 +1,13 @@
 //! One app: names opened once, one status, one orderly end.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use resurge::store::ErrorKind;
 use resurge::store_sled::{How, IndexKind, SledOptions};
 use resurge::{
-    Durability, Error, JournalOptions, Namespace, PlainMachine, Resurge, Timestamp, VirtualClock,
+    CheckpointKey, Durability, Error, JournalOptions, Namespace, PlainMachine, Resurge, Timestamp,
+    VirtualClock,
 };
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +125,7 @@ async fn the_builder_s_clock_and_store_are_used() {
     let clock = VirtualClock::starting_at(Timestamp::from_millis(42_000));
     let app = Resurge::builder().clock(clock.clone()).in_memory();
     assert_eq!(app.store().now(), Timestamp::from_millis(42_000));
-    clock.advance(std::time::Duration::from_secs(1));
+    clock.advance(Duration::from_secs(1));
     assert_eq!(app.store().clock().now(), Timestamp::from_millis(43_000));
 
     let mine = resurge::store::MemoryStore::in_memory();
@@ -141,6 +144,27 @@ async fn only_the_embedded_store_is_backed_up() {
     assert!(!dest.exists());
 }
 
+#[tokio::test]
+async fn a_step_that_finished_is_not_run_again_in_the_next_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = CheckpointKey::workflow("order-42", "reserve").build().unwrap();
+    for life in 0..2 {
+        let app = Resurge::open(dir.path().join("state")).await.unwrap();
+        let checkpoints = app.checkpoints().await.unwrap();
+        let again = app.checkpoints().await;
+        assert!(matches!(&again, Err(Error::AlreadyOpen { kind: "checkpoints", .. })), "{again:?}");
+        let reserve = || async { Ok::<_, std::io::Error>(format!("in life {life}")) };
+        let place = checkpoints.run(&key, Duration::ZERO, reserve).await.unwrap();
+        assert_eq!(place, "in life 0");
+        let status = serde_json::to_value(app.status()).unwrap();
+        assert_eq!(status["parts"][0]["kind"], "checkpoints");
+        assert_eq!(status["parts"][0]["hits"], life);
+        app.shutdown().await.unwrap();
+        let late = checkpoints.run(&key, Duration::ZERO, reserve).await.unwrap_err();
+        assert_eq!(late.checkpoint().unwrap().kind(), ErrorKind::Closed);
+    }
+}
+
 #[test]
 fn an_app_and_its_futures_can_move_between_threads() {
     fn assert_send<T: Send>(_: &T) {}
@@ -153,5 +177,6 @@ fn an_app_and_its_futures_can_move_between_threads() {
     assert_send(&app.journal::<Sum>("a"));
     assert_send(&app.wal::<u64>("a"));
     assert_send(&app.snapshots::<String>("a"));
+    assert_send(&app.checkpoints());
     assert_send(&app.shutdown());
 }

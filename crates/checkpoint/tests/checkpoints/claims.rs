@@ -5,7 +5,7 @@ use std::time::Duration;
 use resurge_checkpoint::{Begin, CheckpointError, CheckpointState, Miss, StepPolicy};
 use resurge_store::{Batch, Durability, Namespace};
 
-use super::support::{FOREVER, settle};
+use super::support::{FOREVER, flushed, settle};
 use super::{CHARGE, claim, key, memory, open, restarted};
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn a_batch_that_is_not_committed_leaves_nothing() {
     let mut first = claim(&checkpoints, &key, StepPolicy::new()).await;
     first.stage_done(&mut Batch::new(), "never", FOREVER).unwrap();
     drop(first);
-    settle().await;
+    flushed(&store).await;
     assert_eq!(checkpoints.inspect(&key).await.unwrap(), None, "released");
     drop(claim(&checkpoints, &key, StepPolicy::new()).await);
 }
@@ -84,7 +84,7 @@ async fn a_dropped_claim_is_in_doubt_or_free_as_its_policy_says() {
     let (charge, plain) = (key("charge"), key("plain"));
     drop(claim(&checkpoints, &charge, CHARGE).await);
     drop(claim(&checkpoints, &plain, StepPolicy::new()).await);
-    settle().await;
+    flushed(&store).await;
     let left = checkpoints.inspect(&charge).await.unwrap().unwrap();
     let CheckpointState::Claimed { in_doubt, never_again, .. } = left.state else {
         panic!("{left:?}")
@@ -145,7 +145,7 @@ async fn nobody_joins_a_run_from_before_a_purge() {
     let new = claim(&checkpoints, &key, StepPolicy::new()).await;
     assert_eq!(new.why(), Miss::Absent);
     drop(old);
-    settle().await;
+    flushed(&store).await;
     assert!(checkpoints.inspect(&key).await.unwrap().is_some(), "the new claim stays");
     new.release().await.unwrap();
 }
@@ -190,4 +190,36 @@ async fn a_result_that_does_not_fit_is_named_at_once() {
     store.commit(batch, Durability::Durable).await.unwrap();
     claim.settled();
     assert_eq!(checkpoints.get_bytes(&key).await.unwrap().unwrap().len(), limit);
+}
+
+#[tokio::test]
+async fn a_step_that_panics_is_taken_over() {
+    let (store, _) = memory();
+    let checkpoints = open(&store).await;
+    let key = key("step");
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let first = {
+        let (checkpoints, key, gate) = (checkpoints.clone(), key.clone(), gate.clone());
+        let body = || async move {
+            gate.notified().await;
+            if in_the_middle() { panic!("in the middle") } else { Ok::<u8, std::io::Error>(0) }
+        };
+        tokio::spawn(async move { checkpoints.run(&key, FOREVER, body).await.unwrap() })
+    };
+    settle().await;
+    let body = || async { Ok::<u8, std::io::Error>(2) };
+    let second = {
+        let (checkpoints, key) = (checkpoints.clone(), key.clone());
+        tokio::spawn(async move { checkpoints.run(&key, FOREVER, body).await.unwrap() })
+    };
+    settle().await;
+    gate.notify_one();
+    assert!(first.await.unwrap_err().is_panic());
+    assert_eq!(second.await.unwrap(), 2);
+    assert_eq!((checkpoints.stats().dropped, checkpoints.stats().stored), (1, 1));
+}
+
+/// True; the compiler does not know.
+fn in_the_middle() -> bool {
+    std::hint::black_box(true)
 }

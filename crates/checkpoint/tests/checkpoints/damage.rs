@@ -1,6 +1,6 @@
 //! Bytes nobody wrote: refused with an error that names the key, never a wrong result.
 
-use resurge_checkpoint::{CheckpointError, Filter, StepPolicy, StoreFailure};
+use resurge_checkpoint::{CheckpointError, CheckpointOptions, Filter, StepPolicy, StoreFailure};
 use resurge_store::{Batch, Durability, ErrorKind, Guard, Namespace, Record, Store};
 use resurge_testkit::{evidence, mangle};
 
@@ -131,6 +131,6 @@ async fn a_damaged_number_of_owners_is_no_new_beginning() {
     let mut batch = Batch::new();
     batch.guard(owners.clone(), Guard::Present).put(owners.clone(), "rubbish");
     store.commit(batch, Durability::Durable).await.unwrap();
-    let refused = resurge_checkpoint::Checkpoints::open(&store, Default::default()).await;
+    let refused = resurge_checkpoint::Checkpoints::open(&store, CheckpointOptions::new()).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Corrupt);
 }

@@ -42,8 +42,9 @@ fn the_key_on_disk_is_as_documented() {
     let global = CheckpointKey::global("charge").build().unwrap();
     assert!(global.stored().bytes().starts_with(b"\x01\x00\x06charge\x00\x00\x00\x01"));
     // SHA-256 of "resurge checkpoint input v1", 01, u64 1, "x".
-    let hex: String = key.input_hash().iter().map(|b| format!("{b:02x}")).collect();
-    assert_eq!(hex, "e672da083a5564230ac6c845ff9c587ce5c602c104a29e1d03f1d15023a55210");
+    let hex = "e672da083a5564230ac6c845ff9c587ce5c602c104a29e1d03f1d15023a55210";
+    let bytes = (0..32).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap());
+    assert!(key.input_hash().iter().copied().eq(bytes));
 }
 
 #[test]

@@ -30,7 +30,7 @@ enum Act {
 const KEYS: usize = 4;
 
 fn key(n: usize) -> CheckpointKey {
-    let scope = if n % 2 == 0 { Scope::Global } else { Scope::Workflow("w".into()) };
+    let scope = if n.is_multiple_of(2) { Scope::Global } else { Scope::Workflow("w".into()) };
     CheckpointKey::builder(scope, format!("step {}", n / 2)).build().unwrap()
 }
 
@@ -90,9 +90,10 @@ fn policy(side_effects: bool) -> StepPolicy {
 }
 
 fn never_again(k: usize, side_effects: bool) -> bool {
-    side_effects && k % 2 == 0
+    side_effects && k.is_multiple_of(2)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each act")]
 async fn live(acts: Vec<Act>) -> Result<(), TestCaseError> {
     let (mut store, clock) = memory();
     let mut checkpoints: Checkpoints = open(&store).await;
@@ -214,7 +215,9 @@ async fn live(acts: Vec<Act>) -> Result<(), TestCaseError> {
             }
             Act::Restart => {
                 // The dead run no destructors.
-                held.into_values().for_each(|(_, claim, _)| std::mem::forget(claim));
+                for (_, claim, _) in held.into_values() {
+                    std::mem::forget(claim);
+                }
                 held = BTreeMap::new();
                 store = restarted(&store, &clock);
                 checkpoints = open(&store).await;

@@ -1,7 +1,10 @@
 //! DA10: what observers are told matches what happened, and so do the counts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use metrics::{KeyName, Metadata, SharedString, Unit};
 use parking_lot::Mutex;
 use resurge_checkpoint::{
     CheckpointEvent, CheckpointOptions, Checkpoints, Miss, Outcome, StepPolicy,
@@ -103,4 +106,57 @@ async fn da10_who_waits_is_a_shared_hit_or_a_retry() {
     assert_eq!((stats.misses, stats.hits), (2, 2));
     assert!(told.lock().contains(&format!("a: started {:?}", Miss::Retry)));
     assert!(told.lock().iter().any(|line| line.starts_with(&format!("a: {:?}", Outcome::Stored))));
+}
+
+/// Counts by name.
+#[derive(Default)]
+struct Recorder(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &metrics::Key, _: &Metadata<'_>) -> metrics::Counter {
+        let count = Arc::clone(self.0.lock().entry(key.name().to_owned()).or_default());
+        metrics::Counter::from_arc(count)
+    }
+    fn register_gauge(&self, _: &metrics::Key, _: &Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+    fn register_histogram(&self, _: &metrics::Key, _: &Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[test]
+fn da10_metrics_are_the_same_counts() {
+    let recorder = Recorder::default();
+    let counts = Arc::clone(&recorder.0);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let stats = metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let (store, _) = memory();
+            let checkpoints = super::open(&store).await;
+            let body = || async { Ok::<_, std::io::Error>(1) };
+            for step in ["a", "a", "b", "a"] {
+                checkpoints.run(&key(step), FOREVER, body).await.unwrap();
+            }
+            drop(claim(&checkpoints, &key("c"), CHARGE).await);
+            checkpoints.begin(&key("c"), CHARGE).await.unwrap_err();
+            claim(&checkpoints, &key("c"), StepPolicy::new()).await.release().await.unwrap();
+            assert!(checkpoints.forget(&key("b")).await.unwrap());
+            checkpoints.purge(&resurge_checkpoint::Filter::all()).await.unwrap();
+            checkpoints.stats()
+        })
+    });
+    let count = |name: &str| {
+        let name = format!("resurge_checkpoint_{name}_total");
+        counts.lock().get(&name).map_or(0, |n| n.load(Ordering::Relaxed))
+    };
+    assert_eq!((count("hits"), stats.hits), (2, 2));
+    assert_eq!((count("misses"), stats.misses), (4, 4));
+    assert_eq!((count("started"), stats.started), (4, 4));
+    assert_eq!((count("stored"), stats.stored), (2, 2));
+    assert_eq!((count("failed"), stats.failed + stats.dropped), (2, 2));
+    assert_eq!((count("refused"), count("taken_over"), count("removed")), (1, 1, 2));
 }

@@ -6,7 +6,7 @@ use resurge_checkpoint::{
     CheckpointError, CheckpointKey, CheckpointOptions, CheckpointState, Checkpoints, InDoubt,
     Scope, StepPolicy,
 };
-use resurge_store::{Codec, Durability, SeededEntropy, Store};
+use resurge_store::{Codec, Durability, SeededEntropy, Store, Timestamp};
 use resurge_testkit::SimStore;
 
 use super::support::{FOREVER, ms};
@@ -111,7 +111,7 @@ async fn a_time_to_live_is_kept_as_wall_time() {
             panic!("{info:?}")
         };
         let wanted = wanted.map(|ms| at.as_millis().saturating_add(ms));
-        assert_eq!(expires_at.map(|at| at.as_millis()), wanted);
+        assert_eq!(expires_at.map(Timestamp::as_millis), wanted);
         assert!(!expired && bytes == 1 && at == store.now());
     }
     clock.advance(ms(1));

@@ -42,10 +42,11 @@ async fn listed(checkpoints: &Checkpoints, filter: Filter) -> Vec<CheckpointKey>
     found
 }
 
+type Meant = fn(&CheckpointKey) -> bool;
+
 #[tokio::test]
 async fn a_filter_lists_and_purges_what_it_says_and_nothing_else() {
     let workflow = Scope::Workflow("w".into());
-    type Meant = fn(&CheckpointKey) -> bool;
     let filters: [(Filter, Meant, u64); 6] = [
         (Filter::all(), |_| true, 24),
         (Filter::scope(workflow.clone()), |k| k.scope() == &Scope::Workflow("w".into()), 8),

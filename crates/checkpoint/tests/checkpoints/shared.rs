@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use resurge_checkpoint::{
-    Begin, CheckpointError, CheckpointOptions, Checkpoints, Conflicted, Miss, StepPolicy,
+    Begin, CheckpointError, CheckpointOptions, CheckpointState, Checkpoints, Conflicted, Miss,
+    StepPolicy,
 };
 use resurge_store::{
     Batch, BoxFuture, CommitSeq, Durability, Key, KeyRange, MemoryStore, Namespace, Page, Result,
@@ -62,7 +63,7 @@ fn shared() -> (Arc<MemoryStore>, VirtualClock) {
 #[tokio::test]
 async fn a_claim_is_renewed_while_the_step_runs() {
     let (memory, clock) = shared();
-    let (here, _) = process(&memory, &clock).await;
+    let (here, store) = process(&memory, &clock).await;
     let (there, _) = process(&memory, &clock).await;
     let key = key("slow");
     let gate = Arc::new(Notify::new());
@@ -82,10 +83,23 @@ async fn a_claim_is_renewed_while_the_step_runs() {
         let body = || async { Ok::<_, std::io::Error>("there".to_owned()) };
         tokio::spawn(async move { there.run(&key, FOREVER, body).await })
     };
-    settle().await;
+    until("the other one waits", || clock.sleepers() == 2).await.unwrap();
     for _ in 0..12 {
         clock.advance(LEASE / 3);
-        settle().await;
+        let renewed = store.now().saturating_add(LEASE);
+        let mut turns = 0_u64;
+        loop {
+            let info = here.inspect(&key).await.unwrap().unwrap();
+            let CheckpointState::Claimed { deadline, .. } = info.state else { panic!("{info:?}") };
+            if deadline == renewed {
+                break;
+            }
+            turns += 1;
+            assert!(turns < 2_000_000, "it is not renewed: {info:?}");
+            tokio::task::yield_now().await;
+        }
+        // It sleeps until the next renewal before time goes on.
+        until("both sleep", || clock.sleepers() == 2).await.unwrap();
     }
     assert!(!waiting.is_finished());
     gate.notify_one();
@@ -107,7 +121,7 @@ async fn a_claim_nobody_renews_is_in_doubt_when_its_lease_is_over() {
             tokio::spawn(async move { there.begin(&key, policy).await })
         };
         until("it waits for the deadline", || clock.sleepers() == 1).await.unwrap();
-        clock.advance(LEASE - Duration::from_millis(1));
+        clock.advance(LEASE.saturating_sub(Duration::from_millis(1)));
         settle().await;
         assert!(!waiting.is_finished(), "{step}: taken over before the deadline");
         clock.advance(Duration::from_millis(1));
@@ -176,9 +190,7 @@ async fn the_lease_decides() {
         let held = claim(&here, &key, StepPolicy::new()).await;
         clock.advance(Duration::from_secs(10));
         let info = there.inspect(&key).await.unwrap().unwrap();
-        let resurge_checkpoint::CheckpointState::Claimed { in_doubt, .. } = info.state else {
-            panic!("{info:?}")
-        };
+        let CheckpointState::Claimed { in_doubt, .. } = info.state else { panic!("{info:?}") };
         assert_eq!(in_doubt, over, "{secs}s");
         held.release().await.unwrap();
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use resurge_checkpoint::{Begin, CheckpointError, Conflicted, Filter, RunError, StepPolicy};
 use resurge_store::{Batch, Durability, ErrorKind, Timestamp};
 
-use super::{Call, Effect, FOREVER, Subject, World, global, ms, settle, until, workflow};
+use super::{Call, Effect, FOREVER, Subject, World, flushed, global, ms, settle, until, workflow};
 
 pub(crate) type Checked = Result<(), String>;
 
@@ -397,7 +397,7 @@ async fn late_result(world: &mut World) -> Checked {
             "released" => claim.release().await.map_err(|e| text(&e))?,
             _ => drop(claim),
         }
-        settle().await;
+        flushed(world.store()).await;
         let kept: Option<String> = fast.checkpoints.get(&key).await.map_err(|e| text(&e))?;
         ensure!(kept.as_deref() == Some("x, run 1"), "{late}: {kept:?}");
         fast.checkpoints.forget(&key).await.map_err(|e| text(&e))?;

@@ -236,3 +236,9 @@ pub(crate) async fn settle() {
         tokio::task::yield_now().await;
     }
 }
+
+/// Everything that was submitted before is done and seen.
+pub(crate) async fn flushed(store: &Store) {
+    let batch = resurge_store::Batch::new();
+    store.commit(batch, resurge_store::Durability::Durable).await.unwrap();
+}

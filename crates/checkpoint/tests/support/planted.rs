@@ -78,8 +78,7 @@ impl Planted {
         for (key, guard) in batch.guards() {
             // Who waits for a lost expiry needs a guard that holds for what is there.
             match (self.bug, guard) {
-                (Bug::GuardsDropped, _) => {}
-                (Bug::ExpiryLost | Bug::ClaimsLost, Guard::Exact(_)) => {}
+                (Bug::GuardsDropped, _) | (Bug::ExpiryLost | Bug::ClaimsLost, Guard::Exact(_)) => {}
                 _ => drop(changed.guard(key.clone(), guard.clone())),
             }
         }
@@ -113,7 +112,7 @@ impl StateStore for Planted {
         let n = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
         let batch = self.changed(&batch);
         match self.bug {
-            Bug::CommitsLost if n % 3 == 0 => Box::pin(async { Ok(CommitSeq(0)) }),
+            Bug::CommitsLost if n.is_multiple_of(3) => Box::pin(async { Ok(CommitSeq(0)) }),
             Bug::DurableIsBuffered => self.inner.commit(batch, Durability::Buffered),
             Bug::EarlyAck => {
                 drop(self.inner.commit(batch, durability));
