@@ -90,6 +90,14 @@ pub enum SealError {
         /// The key it names.
         key: KeyId,
     },
+    /// A [body](crate::KeyRing::open_body) does not open with this key and what it should be bound to.
+    #[error(
+        "a message does not open with key {key}: altered, bound to something else, or another key"
+    )]
+    BodyNotAuthentic {
+        /// The key that was tried.
+        key: KeyId,
+    },
     /// It is no stored value at all.
     #[error("{at} is malformed: {what}")]
     Malformed {
@@ -142,6 +150,7 @@ impl SealError {
         match self {
             Self::ExpectedSealed { .. }
             | Self::NotAuthentic { .. }
+            | Self::BodyNotAuthentic { .. }
             | Self::Malformed { .. }
             | Self::Ring { .. } => ErrorKind::Corrupt,
             Self::KeyUnavailable { .. } => ErrorKind::Unavailable,
@@ -171,6 +180,7 @@ impl SealError {
             | Self::KeyRevoked { at, .. }
             | Self::KeyUnavailable { at, .. } => at.as_ref(),
             Self::WrongKey { .. }
+            | Self::BodyNotAuthentic { .. }
             | Self::InUse { .. }
             | Self::Ring { .. }
             | Self::Invalid(_)
@@ -192,7 +202,7 @@ impl SealError {
             Self::KeyDestroyed { .. } => "key_destroyed",
             Self::KeyRevoked { .. } => "key_revoked",
             Self::KeyUnavailable { .. } => "key_unavailable",
-            Self::NotAuthentic { .. } => "not_authentic",
+            Self::NotAuthentic { .. } | Self::BodyNotAuthentic { .. } => "not_authentic",
             Self::Malformed { .. } => "malformed",
             Self::Omitted { .. } => "omitted",
             Self::Codec { .. } => "codec",

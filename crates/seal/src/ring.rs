@@ -19,7 +19,7 @@ pub(crate) use meta::{MAX_NAME_LEN, NAMESPACE};
 pub use passphrase::{KdfParams, Passphrase};
 pub use wrap::{KeyWrap, WrapContext, WrapError};
 
-use crate::cipher::SALT_LEN;
+use crate::cipher::{self, SALT_LEN};
 use crate::envelope::{self, Envelope, OVERHEAD};
 use crate::material::{KEY_LEN, Material};
 use crate::metrics::Metrics;
@@ -284,6 +284,50 @@ impl KeyRing {
     /// ```
     pub fn derive(&self, id: impl Into<KeyId>, label: &str) -> Result<Zeroizing<[u8; KEY_LEN]>> {
         self.material(id.into(), None)?.subkey(label.as_bytes())
+    }
+
+    /// Seals a message of another layout under a subkey of its own: `salt 24 || commitment 32 ||
+    /// ciphertext || tag 16`, the same construction as an envelope, with `label` for the subkey and as info.
+    /// `aad` is authenticated and not in the result: put the key's id there, and everything the message is
+    /// bound to, encoded without ambiguity.
+    ///
+    /// # Errors
+    /// As [`derive`](Self::derive); no randomness.
+    pub fn seal_body(
+        &self,
+        id: impl Into<KeyId>,
+        label: &str,
+        aad: &[u8],
+        plain: &[u8],
+    ) -> Result<Vec<u8>> {
+        let key = self.derive(id, label)?;
+        let mut salt = [0; SALT_LEN];
+        self.shared.entropy.fill(&mut salt)?;
+        let mut out = Vec::new();
+        let fill = |out: &mut Vec<u8>| out.extend_from_slice(plain);
+        cipher::seal(&key, label.as_bytes(), aad, &salt, plain.len(), &mut out, fill)
+            .map_err(|_| SealError::invalid("a message that is too long to be sealed"))?;
+        self.shared.metrics.sealed.increment(1);
+        Ok(out)
+    }
+
+    /// Opens what [`seal_body`](Self::seal_body) made.
+    ///
+    /// # Errors
+    /// As [`derive`](Self::derive); `BodyNotAuthentic`.
+    pub fn open_body(
+        &self,
+        id: impl Into<KeyId>,
+        label: &str,
+        aad: &[u8],
+        body: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let id = id.into();
+        let key = self.derive(id, label)?;
+        let opened = cipher::open(&key, label.as_bytes(), aad, body)
+            .map_err(|_| SealError::BodyNotAuthentic { key: id })?;
+        self.shared.metrics.opened.increment(1);
+        Ok(opened)
     }
 
     /// A key that may open now.

@@ -202,7 +202,11 @@ impl Sealer {
                 Ok(())
             }
             Decision::Seal => {
-                let refused = |source| SealError::Codec { at: context.place(), source };
+                // Not the codec's own words: they may quote the value.
+                let refused = |e: StoreError| {
+                    let source = StoreError::new(e.kind(), "the value does not encode");
+                    SealError::Codec { at: context.place(), source }
+                };
                 let mut count = Count(0);
                 codec.write_to(value, &mut count).map_err(refused)?;
                 // All at once: a vector that grows leaves copies behind.
@@ -256,26 +260,24 @@ impl Sealer {
         codec: Codec,
         stored: &Bytes,
     ) -> Result<T> {
-        let refused = |sealed: bool| {
-            move |e: StoreError| {
-                // A codec may quote what it could not read.
-                let hidden = || StoreError::new(e.kind(), "the sealed value does not decode");
-                let source = if sealed { hidden() } else { e };
-                SealError::Codec { at: context.place(), source }
-            }
+        // A codec may quote what it could not read.
+        let refused = |quote: bool, e: StoreError| {
+            let hidden = || StoreError::new(e.kind(), "the value does not decode");
+            let source = if quote { e.clone() } else { hidden() };
+            SealError::Codec { at: context.place(), source }
         };
         match self.read(context, stored)? {
-            Revealed::Opened(plain) => codec.decode(&plain).map_err(refused(true)),
+            Revealed::Opened(plain) => codec.decode(&plain).map_err(|e| refused(false, e)),
             Revealed::Plain(plain) => {
                 let by_name = self.decide_name(context.name);
                 self.allow_plain(context, by_name)?;
-                let (decoded, marked) = watch(|| codec.decode::<T>(&plain));
-                let value = decoded.map_err(refused(marked))?;
                 let names = self.policy().filter(|policy| !policy.is_empty());
-                let inside = names.map_or(Decision::Plain, |p| p.decide(context.name, &value));
-                let marked = if marked { Decision::Seal } else { Decision::Plain };
-                if by_name == Decision::Plain {
-                    self.allow_plain(context, inside.max(marked))?;
+                let (decoded, marked) = watch(|| codec.decode::<T>(&plain));
+                let quote = names.is_none() && !marked;
+                let value = decoded.map_err(|e| refused(quote, e))?;
+                // A mark may be of a part that was tried and given up: the value itself tells.
+                if by_name == Decision::Plain && (marked || names.is_some()) {
+                    self.allow_plain(context, self.decide(context.name, &value))?;
                 }
                 Ok(value)
             }
@@ -343,7 +345,11 @@ fn encode_plain<T: Serialize + ?Sized>(
         written.zeroize();
     }
     out.truncate(start);
-    encoded.map_err(|source| SealError::Codec { at: context.place(), source })?;
+    encoded.map_err(|e| {
+        let hidden = || StoreError::new(e.kind(), "the value does not encode");
+        let source = if marked { hidden() } else { e.clone() };
+        SealError::Codec { at: context.place(), source }
+    })?;
     Ok(false)
 }
 

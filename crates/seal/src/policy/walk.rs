@@ -1,5 +1,6 @@
 //! Looks at every name in a value by serialising it into nothing.
 
+use std::cell::Cell;
 use std::fmt::{self, Display, Write};
 
 use serde::Serialize;
@@ -14,15 +15,34 @@ pub(super) fn walk<T: Serialize + ?Sized>(
     name: &str,
     value: &T,
 ) -> Decision {
-    let strongest = policy.strongest();
+    let (binary, asked) = walk_as(policy, name, value, false);
+    // A value that shows itself differently to people is looked at in both shapes.
+    if asked { binary.max(walk_as(policy, name, value, true).0) } else { binary }
+}
+
+/// What one shape of the value says, and whether it has another one.
+fn walk_as<T: Serialize + ?Sized>(
+    policy: &SensitivePolicy,
+    name: &str,
+    value: &T,
+    human_readable: bool,
+) -> (Decision, bool) {
     let mut path = String::with_capacity(64);
     path.push_str(name);
-    let mut walk =
-        Walk { policy, strongest, found: Decision::Plain, value_at: name.len() + 1, path };
+    let mut walk = Walk {
+        policy,
+        strongest: policy.strongest(),
+        found: Decision::Plain,
+        path,
+        value_at: name.len() + 1,
+        human_readable,
+        asked: Cell::new(false),
+    };
     let (walked, seen) = watch(|| value.serialize(&mut walk));
     // A value that refuses to be serialised here: better sealed than sorry; the codec will say what is wrong.
     let marked = seen || matches!(walked, Err(Stop::Failed));
-    walk.found.max(if marked { Decision::Seal } else { Decision::Plain })
+    let found = walk.found.max(if marked { Decision::Seal } else { Decision::Plain });
+    (found, walk.asked.get())
 }
 
 struct Walk<'p> {
@@ -30,7 +50,11 @@ struct Walk<'p> {
     strongest: Decision,
     found: Decision,
     path: String,
+    /// Where the names inside the value begin.
     value_at: usize,
+    human_readable: bool,
+    /// Whether the value asked for whom it is serialised.
+    asked: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -99,6 +123,11 @@ impl<'w, 'p> Serializer for &'w mut Walk<'p> {
         serialize_u32: u32, serialize_u64: u64, serialize_u128: u128, serialize_f32: f32,
         serialize_f64: f64, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
         serialize_unit_struct: &'static str,
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.asked.set(true);
+        self.human_readable
     }
 
     fn collect_str<T: Display + ?Sized>(self, _: &T) -> Step {

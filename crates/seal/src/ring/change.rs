@@ -118,6 +118,9 @@ impl KeyRing {
     /// Forgets a key for ever; its id and the reason are kept, so that what is still sealed with it says
     /// so. Refused unless `references`, counted after it stopped sealing, found nothing sealed with it.
     ///
+    /// What was sealed before it stopped and is committed after the count is not seen. So revoke it first,
+    /// and leave it so for a while: a revocation can be taken back.
+    ///
     /// # Errors
     /// `InUse` when something is sealed with it or may be; `Invalid` for the active key; the store's.
     pub async fn destroy(
@@ -186,11 +189,13 @@ impl KeyRing {
                 return Ok(());
             };
             let (stored, guard) = load(store, home, &self.shared.name).await?;
-            let existed = stored.is_some();
-            let mut meta = stored.unwrap_or_default();
+            let Some(mut meta) = stored else {
+                let ring = Arc::clone(&self.shared.name);
+                return Err(SealError::Ring { ring, what: "they are gone" });
+            };
             let changed = edit(&mut meta)?;
             meta.revision += u64::from(changed);
-            if !changed || save(store, home, &meta, guard, existed).await? {
+            if !changed || save(store, home, &meta, guard, true).await? {
                 self.adopt(meta);
                 return Ok(());
             }
