@@ -12,7 +12,9 @@ use base64ct::{Base64, Encoding};
 use resurge_seal::{
     KdfParams, KeyId, KeyRing, KeyState, Passphrase, Reencrypt, SealError, SealedRecords,
 };
-use resurge_store::{Batch, Durability, ErrorKind, KeyRange, Namespace, Record, Store};
+use resurge_store::{
+    Batch, Durability, ErrorKind, KeyRange, Namespace, Record, ScanOptions, Store,
+};
 use resurge_testkit::{Call, Fault, FaultStore};
 use support::{contains, here, key, ring};
 
@@ -162,7 +164,7 @@ async fn the_store_remembers_everything_but_the_keys() {
     let again = open(&store, &[4, 3, 2, 1]).await.unwrap();
     assert_eq!(again.active_id(), Some(KeyId(2)));
 
-    for entry in store.scan(KeyRange::everything(), Default::default()).await.unwrap().entries {
+    for entry in store.scan(KeyRange::everything(), ScanOptions::default()).await.unwrap().entries {
         for n in 1..=4 {
             assert!(!contains(&entry.value, &key(n)[..8]), "{}", entry.key);
         }

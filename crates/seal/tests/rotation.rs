@@ -14,8 +14,8 @@ use resurge_seal::{
     SealedRecords, Sealer, SensitivePolicy, Stored, Unread, Visitor,
 };
 use resurge_store::{
-    Batch, Durability, ErrorKind, Guard, Key, KeyRange, MemoryStore, Namespace, Record, Store,
-    Timestamp,
+    Batch, Durability, ErrorKind, Guard, Key, KeyRange, MemoryStore, Namespace, Record,
+    ScanOptions, Store, Timestamp,
 };
 use resurge_testkit::evidence;
 use resurge_testkit::sim::{Failure, Recovered, Sim, Simulation};
@@ -253,7 +253,7 @@ async fn failures_are_told_apart_and_left_alone() {
     raw("x-moved", record("x-moved", &moved)).await.unwrap();
     raw("y-plain", record("y-plain", &Stored::Plain("x".into()).encode())).await.unwrap();
     raw("other-1", "anything".into()).await.unwrap();
-    let all = async || store.scan(ns().all(), Default::default()).await.unwrap().entries;
+    let all = async || store.scan(ns().all(), ScanOptions::default()).await.unwrap().entries;
 
     let before = all().await;
     let job = Reencrypt::new(&store, &ring).over(place());

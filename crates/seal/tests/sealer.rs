@@ -353,8 +353,8 @@ fn maps_of_contexts_round_trip() {
     for (name, value) in &values {
         let context = Context::new("r", "ctx", name);
         let stored = sealer.encode(&context, Codec::Cbor, value).unwrap();
-        let sealed = matches!(Stored::decode(&stored), Ok(Stored::Sealed(_)));
-        assert_eq!(sealed, *name != "status");
+        let in_clear = matches!(Stored::decode(&stored), Ok(Stored::Plain(_)));
+        assert_eq!(in_clear, *name == "status");
         assert_eq!(sealer.decode::<i32>(&context, Codec::Cbor, &stored).unwrap(), *value);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use resurge_seal::{KeyId, KeyRing, KeyWrap, SealError, WrapContext, WrapError};
-use resurge_store::{BoxFuture, KeyRange, Store, VirtualClock};
+use resurge_store::{BoxFuture, KeyRange, ScanOptions, Store, VirtualClock};
 use support::{Counters, contains, here, key};
 use zeroize::Zeroizing;
 
@@ -172,7 +172,8 @@ async fn a_destroyed_wrapped_key_is_not_in_the_store() {
     let ring = open(&store, &kms).await.unwrap();
     ring.add_wrapped(1).await.unwrap();
     let blob = async || {
-        let entries = store.scan(KeyRange::everything(), Default::default()).await.unwrap().entries;
+        let entries =
+            store.scan(KeyRange::everything(), ScanOptions::default()).await.unwrap().entries;
         entries.iter().map(|entry| entry.value.len()).sum::<usize>()
     };
     let before = blob().await;

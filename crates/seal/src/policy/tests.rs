@@ -184,7 +184,7 @@ fn everything_but() {
 
 #[test]
 fn predicates_are_asked_for_every_name() {
-    let policy = SensitivePolicy::new().predicate(|name| name.ends_with("#"));
+    let policy = SensitivePolicy::new().predicate(|name| name.ends_with('#'));
     assert!(!policy.is_empty());
     assert_eq!(policy.decide_name("card#"), Decision::Seal);
     assert_eq!(policy.decide("v", &json!({ "a": { "card#": 1 } })), Decision::Seal);
