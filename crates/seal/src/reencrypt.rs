@@ -132,7 +132,7 @@ impl Reencrypt {
     /// do the same work twice, and no harm.
     ///
     /// # Errors
-    /// `Invalid` without an active key; `KeyUnavailable`; the store's.
+    /// `Invalid` without an active key, or with two places of one name; `KeyUnavailable`; the store's.
     pub async fn run(&self) -> Result<ReencryptReport> {
         self.go(false).await
     }
@@ -141,6 +141,12 @@ impl Reencrypt {
         self.ring.ready().await?;
         let target = self.ring.active_id();
         let target = target.ok_or_else(|| SealError::invalid("the ring has no active key"))?;
+        let mut names: Vec<_> = self.over.iter().map(|place| place.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.len() < self.over.len() {
+            return Err(SealError::invalid("two places of one name would share their position"));
+        }
         let mut report = ReencryptReport::new(target);
         let mut cursors = Vec::new();
         for place in &self.over {

@@ -175,7 +175,7 @@ struct Meddler {
 }
 
 impl Resealable for Meddler {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "meddled"
     }
 
@@ -330,7 +330,7 @@ async fn padding_survives() {
 struct Pages;
 
 impl Resealable for Pages {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "pages"
     }
 
@@ -415,6 +415,8 @@ async fn knobs_and_limits() {
         let nameless = SealedRecords::new(bad, ns().all(), context_of);
         assert!(Reencrypt::new(&store, &ring).over(nameless).run().await.is_err());
     }
+    let twice = Reencrypt::new(&store, &ring).over(place()).over(place());
+    assert!(matches!(twice.run().await, Err(SealError::Invalid(_))));
     // Between four batches there are three rests.
     let clock = resurge_store::VirtualClock::new();
     let paused = store.clone().with_clock(clock.clone());

@@ -59,6 +59,8 @@ impl KeyWrap for Kms {
     ) -> BoxFuture<'a, Result<Zeroizing<Vec<u8>>, WrapError>> {
         Box::pin(async move {
             self.unwraps.fetch_add(1, Ordering::SeqCst);
+            // Others may ask meanwhile.
+            tokio::task::yield_now().await;
             if self.down.load(Ordering::SeqCst) {
                 return Err("the service is down".into());
             }
@@ -138,8 +140,17 @@ async fn unwrapped_keys_grow_old() {
     assert_eq!(refused.kind(), resurge_store::ErrorKind::Unavailable);
     let down = ring.ready().await.unwrap_err();
     assert!(down.to_string().contains("down"), "{down}");
+    // It is left alone for a second.
     kms.down.store(false, Ordering::SeqCst);
-    ring.ready().await.unwrap();
+    let before = kms.unwraps();
+    assert_eq!(ring.ready().await.unwrap_err().to_string(), down.to_string());
+    assert_eq!(kms.unwraps(), before);
+    clock.advance(Duration::from_secs(1));
+    let everybody = [ring.clone(), ring.clone(), ring.clone()];
+    let [a, b, c] = everybody.each_ref().map(KeyRing::ready);
+    let (a, b, c) = tokio::join!(a, b, c);
+    a.and(b).and(c).unwrap();
+    assert_eq!(kms.unwraps(), before + 1, "once for all of them");
     assert!(ring.open(&here(), &envelope).is_ok());
 }
 

@@ -119,7 +119,7 @@ impl RingBuilder {
     /// Lets a key service unwrap the keys made by [`KeyRing::add_wrapped`], and unwrap them again when
     /// they are older than `max_age`. Needs [`open`](Self::open).
     pub fn key_wrap(mut self, service: impl KeyWrap, max_age: Duration) -> Self {
-        self.wrapping = Some(Wrapping { service: Arc::new(service), max_age });
+        self.wrapping = Some(Wrapping::new(Arc::new(service), max_age));
         self
     }
 

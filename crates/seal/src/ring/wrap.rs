@@ -1,11 +1,12 @@
 //! Keys that a key service wraps: generated here, stored wrapped, unwrapped at open and again when old.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use resurge_store::BoxFuture;
+use resurge_store::{BoxFuture, Monotonic};
 use zeroize::Zeroizing;
 
 use super::meta::{MAX_WRAPPED_LEN, Source};
@@ -49,7 +50,18 @@ pub trait KeyWrap: Debug + Send + Sync + 'static {
 pub(super) struct Wrapping {
     pub(super) service: Arc<dyn KeyWrap>,
     pub(super) max_age: Duration,
+    /// When each key was last asked for in vain. Held while asking.
+    failed: tokio::sync::Mutex<BTreeMap<KeyId, (Monotonic, SealError)>>,
 }
+
+impl Wrapping {
+    pub(super) fn new(service: Arc<dyn KeyWrap>, max_age: Duration) -> Self {
+        Self { service, max_age, failed: tokio::sync::Mutex::default() }
+    }
+}
+
+/// How long a failing service is left alone.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl KeyRing {
     /// Generates a key, has it wrapped, stores it, has what is stored unwrapped again, and adds it as
@@ -84,24 +96,35 @@ impl KeyRing {
     /// have reached half of their maximal age. Costs nothing without a key service. Await it before
     /// work that seals, and after `KeyUnavailable`.
     ///
+    /// However many wait, the service is asked once, and not again within a second after it failed.
+    ///
     /// # Errors
     /// `KeyUnavailable` when the service fails (retry later), `WrongKey` when it answers with another key;
     /// for keys that only open, the failure shows when they are needed.
     pub async fn ready(&self) -> Result<()> {
-        if self.shared.wrapping.is_none() {
+        let Some(wrapping) = &self.shared.wrapping else { return Ok(()) };
+        if self.wanted().is_empty() {
             return Ok(());
         }
-        let active = self.active_id();
-        let mut outcome = Ok(());
+        let mut failed = wrapping.failed.lock().await;
+        // Those who waited for the lock find it done.
         for id in self.wanted() {
-            let refreshed = self.refresh(id).await;
-            if active == Some(id) && self.material(id, None).is_err() {
-                outcome = refreshed;
-            } else if let Err(e) = refreshed {
+            let now = self.shared.clock.monotonic();
+            if failed.get(&id).is_some_and(|(at, _)| now.saturating_since(*at) < RETRY) {
+                continue;
+            }
+            failed.remove(&id);
+            if let Err(e) = self.refresh(id).await {
                 tracing::warn!(ring = %self.shared.name, key = %id, error = %e, "not unwrapped");
+                failed.insert(id, (now, e));
             }
         }
-        outcome
+        match self.active_id() {
+            Some(active) if self.material(active, None).is_err() => {
+                failed.get(&active).map_or(Ok(()), |(_, e)| Err(e.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Has one key unwrapped now, whatever its age: to open what said `KeyUnavailable`.
