@@ -5,6 +5,9 @@ use bytes::Bytes;
 use crate::{Key, MAX_KEY_LEN, Result, StoreError};
 
 mod codec;
+mod ops;
+
+use ops::Ops;
 
 /// The largest batch, in bytes of keys, values and guards.
 pub const MAX_BATCH_BYTES: usize = 64 << 20;
@@ -110,7 +113,7 @@ impl Op {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    ops: Vec<Op>,
+    ops: Ops,
     guards: Vec<(Key, Guard)>,
     bytes: usize,
 }
@@ -147,14 +150,14 @@ impl Batch {
     /// Adds everything `other` holds, after what is here.
     pub fn merge(&mut self, other: Self) -> &mut Self {
         self.bytes += other.bytes;
-        self.ops.extend(other.ops);
+        self.ops.append(other.ops);
         self.guards.extend(other.guards);
         self
     }
 
     /// The changes, in order.
     pub fn ops(&self) -> &[Op] {
-        &self.ops
+        self.ops.as_slice()
     }
 
     /// The conditions.
@@ -169,7 +172,7 @@ impl Batch {
 
     /// True when it neither changes nor checks anything.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty() && self.guards.is_empty()
+        self.ops().is_empty() && self.guards.is_empty()
     }
 
     /// Checks the limits every backend keeps. Backends call it at the start of `commit`.
@@ -186,7 +189,7 @@ impl Batch {
         if self.bytes <= MAX_VALUE_BYTES {
             return Ok(());
         }
-        for op in &self.ops {
+        for op in self.ops() {
             let len = op.value().map_or(0, Bytes::len);
             if len > MAX_VALUE_BYTES {
                 return Err(StoreError::invalid(format!(

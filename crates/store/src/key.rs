@@ -36,19 +36,7 @@ impl Namespace {
     /// # Errors
     /// `Invalid` for an empty name, one over 64 bytes or one with other characters.
     pub fn new(name: &str) -> Result<Self> {
-        let fits = u8::try_from(name.len()).ok().filter(|n| usize::from(*n) <= MAX_NAMESPACE_LEN);
-        let Some(len) = fits.filter(|n| *n > 0) else {
-            return Err(StoreError::invalid(format!(
-                "namespace `{name}` has {} bytes; 1 to {MAX_NAMESPACE_LEN} are allowed",
-                name.len()
-            )));
-        };
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b);
-        if !name.bytes().all(allowed) {
-            return Err(StoreError::invalid(format!(
-                "namespace `{name}` may only hold a-z, 0-9 and . _ - /"
-            )));
-        }
+        let len = check_name(name)?;
         let mut prefix = BytesMut::with_capacity(1 + name.len());
         prefix.put_u8(len);
         prefix.put_slice(name.as_bytes());
@@ -73,10 +61,7 @@ impl Namespace {
                 bytes.len()
             )));
         }
-        let mut raw = BytesMut::with_capacity(self.prefix.len() + bytes.len());
-        raw.put_slice(&self.prefix);
-        raw.put_slice(bytes);
-        Ok(Key { raw: raw.freeze() })
+        Ok(Key { raw: joined(&self.prefix, bytes) })
     }
 
     /// Every key of the namespace.
@@ -137,6 +122,65 @@ impl fmt::Debug for Namespace {
     }
 }
 
+/// The length of a namespace's name.
+fn check_name(name: &str) -> Result<u8> {
+    let fits = u8::try_from(name.len()).ok().filter(|n| usize::from(*n) <= MAX_NAMESPACE_LEN);
+    let Some(len) = fits.filter(|n| *n > 0) else {
+        return Err(StoreError::invalid(format!(
+            "namespace `{name}` has {} bytes; 1 to {MAX_NAMESPACE_LEN} are allowed",
+            name.len()
+        )));
+    };
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b);
+    if !name.bytes().all(allowed) {
+        return Err(StoreError::invalid(format!(
+            "namespace `{name}` may only hold a-z, 0-9 and . _ - /"
+        )));
+    }
+    Ok(len)
+}
+
+/// The bytes of a short key, in the one allocation that also counts its clones.
+struct Short<const ROOM: usize> {
+    len: u8,
+    bytes: [u8; ROOM],
+}
+
+impl<const ROOM: usize> Short<ROOM> {
+    /// `None` when they do not fit.
+    fn joined(front: &[u8], back: &[u8]) -> Option<Bytes> {
+        let mut bytes = [0; ROOM];
+        let len = front.len() + back.len();
+        let (head, tail) = bytes.get_mut(..len)?.split_at_mut(front.len());
+        head.copy_from_slice(front);
+        tail.copy_from_slice(back);
+        Some(Bytes::from_owner(Self { len: u8::try_from(len).ok()?, bytes }))
+    }
+}
+
+impl<const ROOM: usize> AsRef<[u8]> for Short<ROOM> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// `front` followed by `back`. Every key that is stored is cloned at least once, and the first clone of
+/// ordinary `Bytes` allocates a second time; this one does not.
+fn joined(front: &[u8], back: &[u8]) -> Bytes {
+    let short = match front.len() + back.len() {
+        0..=15 => Short::<15>::joined(front, back),
+        16..=31 => Short::<31>::joined(front, back),
+        32..=63 => Short::<63>::joined(front, back),
+        _ => None,
+    };
+    short.unwrap_or_else(|| {
+        let mut long = BytesMut::with_capacity(front.len() + back.len());
+        long.put_slice(front);
+        long.put_slice(back);
+        long.freeze()
+    })
+}
+
 /// A key: its namespace and at most [`MAX_KEY_LEN`] bytes, ordered bytewise. Clones share the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -155,15 +199,23 @@ impl Key {
     /// # Errors
     /// `Invalid` when the bytes are no key.
     pub fn from_raw(raw: Bytes) -> Result<Self> {
+        Self::check_raw(&raw)?;
+        Ok(Self { raw })
+    }
+
+    /// Checks what [`from_raw`](Self::from_raw) checks, of bytes that are only looked at.
+    ///
+    /// # Errors
+    /// `Invalid` when the bytes are no key.
+    pub fn check_raw(raw: &[u8]) -> Result<()> {
         let bad = || StoreError::invalid("bytes are not a key: bad namespace prefix or length");
         let len = usize::from(*raw.first().ok_or_else(bad)?);
         let name = raw.get(1..=len).ok_or_else(bad)?;
-        let name = std::str::from_utf8(name).map_err(|_| bad())?;
-        Namespace::new(name)?;
+        check_name(std::str::from_utf8(name).map_err(|_| bad())?)?;
         if raw.len() - 1 - len > MAX_KEY_LEN {
             return Err(bad());
         }
-        Ok(Self { raw })
+        Ok(())
     }
 
     /// The namespace it belongs to.

@@ -43,6 +43,19 @@ impl MemoryMap {
         }
     }
 
+    /// Shows the entries of `range` to `each`, ascending, until it says no; returns what is left of the
+    /// range then. Nothing is copied, and nothing can be applied meanwhile.
+    pub fn visit(
+        &self,
+        range: &KeyRange,
+        mut each: impl FnMut(&Key, &Bytes) -> bool,
+    ) -> Option<KeyRange> {
+        let map = self.map.read();
+        let mut found = map.range::<[u8], _>(range.bounds());
+        let last = found.find(|(key, value)| !each(key, value));
+        last.map(|(key, _)| range.after(key))
+    }
+
     /// Applies `batches` in order; readers see all of it or nothing.
     pub fn apply<'a>(&self, batches: impl IntoIterator<Item = &'a Batch>) {
         let mut map = self.map.write();
@@ -126,5 +139,37 @@ impl Engine for MemoryEngine {
 
     fn scans_block(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Namespace;
+
+    #[test]
+    fn a_visit_stops_where_it_is_told_and_goes_on_behind() {
+        let ns = Namespace::new("n").unwrap();
+        let map = MemoryMap::new();
+        for n in 0..10_u8 {
+            map.insert(ns.key([n]).unwrap(), Bytes::from(vec![n]));
+        }
+        for stop in 1..12_usize {
+            let mut rest = Some(ns.range(&[2][..]..));
+            let mut seen = Vec::new();
+            let mut visits = 0;
+            while let Some(range) = rest {
+                let mut here = 0;
+                rest = map.visit(&range, |key, value| {
+                    assert_eq!(key.bytes(), value);
+                    seen.extend_from_slice(value);
+                    here += 1;
+                    here < stop
+                });
+                assert!(here <= stop);
+                visits += 1;
+            }
+            assert_eq!((seen, visits), ((2..10).collect(), 8 / stop + 1));
+        }
     }
 }

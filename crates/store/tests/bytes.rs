@@ -32,6 +32,18 @@ fn a_key_too_long_is_refused_with_its_length_and_the_limit() {
 }
 
 #[test]
+fn keys_of_every_length_hold_their_bytes() {
+    for len in 0..=MAX_KEY_LEN {
+        let bytes: Vec<u8> = (0..len).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let key = ns("ab").key(&bytes).unwrap();
+        assert_eq!(key.raw()[..], [&b"\x02ab"[..], &bytes].concat());
+        assert_eq!(key.bytes(), bytes);
+        let again = Key::from_raw(Bytes::copy_from_slice(key.raw())).unwrap();
+        assert_eq!(again, key.clone());
+    }
+}
+
+#[test]
 fn namespaces_never_overlap() {
     // A name that is the start of another, and keys that imitate a name.
     let (a, ab) = (ns("a"), ns("ab"));

@@ -26,8 +26,8 @@ impl Batch {
     /// ```
     pub fn encode_ops(&self, out: &mut Vec<u8>) {
         // INVARIANT: `validate` bounds all three lengths far below their integer's range.
-        out.put_u32(u32::try_from(self.ops.len()).unwrap_or(u32::MAX));
-        for op in &self.ops {
+        out.put_u32(u32::try_from(self.ops().len()).unwrap_or(u32::MAX));
+        for op in self.ops() {
             let key = op.key().raw();
             out.put_u8(if matches!(op, Op::Put { .. }) { TAG_PUT } else { TAG_DELETE });
             out.put_u16(u16::try_from(key.len()).unwrap_or(u16::MAX));

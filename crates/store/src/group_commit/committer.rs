@@ -59,7 +59,7 @@ impl<E: Engine> Committer<E> {
     fn commit(&mut self, gathering: Gathering) {
         let Gathering { work, bytes, completion } = gathering;
         let delivery = Delivery::new(completion, work.len());
-        self.pending.forget_published(self.shared.published());
+        let forgotten = self.pending.forget_published(self.shared.published());
 
         let mut wants_sync = work.iter().any(Work::wants_sync);
         let mut admission = Admission::default();
@@ -130,7 +130,8 @@ impl<E: Engine> Committer<E> {
         self.gather.completed(told, waiting);
         // Handing over costs a thread switch: worth it only when the next group is not waited for.
         let hand_over = waiting > 0 && self.gather.rounds() == 0;
-        self.publisher.publish(Publication { group, outcomes, delivery, bytes }, hand_over);
+        let publication = Publication { group, outcomes, delivery, bytes, forgotten };
+        self.publisher.publish(publication, hand_over);
     }
 
     fn log(&mut self, group: &Group) -> Result<()> {

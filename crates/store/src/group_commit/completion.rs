@@ -2,8 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -15,26 +14,25 @@ pub(super) type Outcome = Result<CommitSeq>;
 /// The outcome of every commit of one group, once known.
 #[derive(Debug, Default)]
 pub(super) struct Completion {
-    done: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    outcomes: Vec<Outcome>,
-    wakers: Vec<Waker>,
+    outcomes: OnceLock<Vec<Outcome>>,
+    wakers: Mutex<Vec<Waker>>,
 }
 
 impl Completion {
     fn complete(&self, outcomes: Vec<Outcome>) {
-        let wakers = {
-            let mut state = self.state.lock();
-            state.outcomes = outcomes;
-            // ORDER: outcomes before `done`; a poller that sees `done` finds its outcome.
-            self.done.store(true, Ordering::Release);
-            std::mem::take(&mut state.wakers)
-        };
+        // INVARIANT: whoever holds the one delivery completes once.
+        let _ = self.outcomes.set(outcomes);
+        // ORDER: outcomes before the list is taken; `poll` looks again under the lock, so nobody joins
+        // a list that nobody will wake.
+        let wakers = std::mem::take(&mut *self.wakers.lock());
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn outcome(&self, index: usize) -> Option<Outcome> {
+        let outcomes = self.outcomes.get()?;
+        // INVARIANT: a group is completed with an outcome for each of its commits.
+        let lost = || Err(StoreError::new(ErrorKind::Indeterminate, "outcome missing"));
+        Some(outcomes.get(index).cloned().unwrap_or_else(lost))
     }
 }
 
@@ -92,17 +90,19 @@ impl Future for Outcomes {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = &mut *self;
-        let mut state = this.completion.state.lock();
-        if this.completion.done.load(Ordering::Acquire) {
-            // INVARIANT: a group is completed with an outcome for each of its commits.
-            let lost = || Err(StoreError::new(ErrorKind::Indeterminate, "outcome missing"));
-            return Poll::Ready(state.outcomes.get(this.index).cloned().unwrap_or_else(lost));
+        // Without the lock first: a whole group comes to ask at once.
+        if let Some(outcome) = this.completion.outcome(this.index) {
+            return Poll::Ready(outcome);
         }
-        if let Some(waker) = this.slot.and_then(|slot| state.wakers.get_mut(slot)) {
+        let mut wakers = this.completion.wakers.lock();
+        if let Some(outcome) = this.completion.outcome(this.index) {
+            return Poll::Ready(outcome);
+        }
+        if let Some(waker) = this.slot.and_then(|slot| wakers.get_mut(slot)) {
             waker.clone_from(cx.waker());
         } else {
-            this.slot = Some(state.wakers.len());
-            state.wakers.push(cx.waker().clone());
+            this.slot = Some(wakers.len());
+            wakers.push(cx.waker().clone());
         }
         Poll::Pending
     }

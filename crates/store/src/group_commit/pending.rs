@@ -36,16 +36,21 @@ pub(super) struct Pending {
     groups: VecDeque<(Arc<Group>, Indexed)>,
 }
 
+/// Groups that guards need not look at any more.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten(
+    #[expect(dead_code, reason = "held to be dropped later")] Vec<(Arc<Group>, Indexed)>,
+);
+
 impl Pending {
     pub(super) fn logged(&mut self, group: Arc<Group>) {
         self.groups.push_back((group, Indexed::default()));
     }
 
-    /// Forgets what readers see by now.
-    pub(super) fn forget_published(&mut self, published: CommitSeq) {
-        while self.groups.front().is_some_and(|(group, _)| group.last() <= published) {
-            self.groups.pop_front();
-        }
+    /// Forgets what readers see by now. What is returned may take a while to drop.
+    pub(super) fn forget_published(&mut self, published: CommitSeq) -> Forgotten {
+        let count = self.groups.partition_point(|(group, _)| group.last() <= published);
+        Forgotten(self.groups.drain(..count).collect())
     }
 
     fn find(&mut self, key: &Key) -> Option<Effect> {

@@ -6,8 +6,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use super::completion::{Delivery, Outcome};
+use super::pending::Forgotten;
 use super::shared::{PoisonOnPanic, Shared};
 use crate::{Engine, ErrorKind, Group, StoreError};
+
+/// So many groups may wait for the publisher before the committer does.
+const BEHIND: usize = 4;
 
 /// A logged (and, if durable, synced) group with what its callers are to be told.
 #[derive(Debug)]
@@ -16,11 +20,14 @@ pub(super) struct Publication {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) delivery: Delivery,
     pub(super) bytes: usize,
+    /// Dropped when everybody is told: freeing a group's memory delays nobody then.
+    pub(super) forgotten: Forgotten,
 }
 
 impl Publication {
     fn publish<E: Engine>(self, shared: &Shared<E>) {
-        let done = match &self.group {
+        let Self { group, outcomes, delivery, bytes, forgotten } = self;
+        let done = match &group {
             // INVARIANT: published in log order without a gap; the engine may rely on it.
             _ if shared.publish_failed() => {
                 Err(StoreError::closed("an earlier commit could not be published"))
@@ -31,10 +38,10 @@ impl Publication {
                 shared.watches.published(&group.batches);
             }),
         };
-        shared.resolved(self.bytes);
+        shared.resolved(bytes);
         match done {
             // ORDER: published before acknowledged; who was told can read it.
-            Ok(()) => self.delivery.outcomes(self.outcomes),
+            Ok(()) => delivery.outcomes(outcomes),
             Err(cause) => {
                 let error = StoreError::with_source(
                     ErrorKind::Indeterminate,
@@ -44,9 +51,10 @@ impl Publication {
                 shared.set_publish_failed();
                 // ORDER: refuse first, so that whoever is told cannot commit on top.
                 shared.poison(&error);
-                self.delivery.fail(&error);
+                delivery.fail(&error);
             }
         }
+        drop(forgotten);
     }
 }
 
@@ -82,7 +90,7 @@ impl<E: Engine> Publisher<E> {
         if self.thread.is_some() {
             return true;
         }
-        let (sender, queue) = sync_channel(1);
+        let (sender, queue) = sync_channel(BEHIND);
         let shared = Arc::clone(&self.shared);
         let outstanding = Arc::clone(&self.outstanding);
         let spawned = thread::Builder::new()
