@@ -214,7 +214,9 @@ impl LogReader {
         self.verify_upto(self.durable_seq())
     }
 
-    pub(crate) fn cut_before(&self, seq: u64) -> Result<usize> {
+    /// Removes whole segments below `seq` while the writer goes on; see
+    /// [`Log::cut_before`](crate::Log::cut_before). Blocks on the disk.
+    pub fn cut_before(&self, seq: u64) -> Result<usize> {
         self.shared.cut_before(seq)
     }
 

@@ -6,14 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use resurge_store::{
-    CommitSeq, ErrorKind, Group, Key, MemoryMap, Page, Result, ScanOptions, StoreError,
+    CommitSeq, ErrorKind, Group, Key, KeyRange, MemoryMap, Page, Result, ScanOptions, StoreError,
 };
 
 use crate::drain::{Drainer, drain_here};
+use crate::image::ImageWriter;
 use crate::overlay::{Overlay, OverlayStatus};
 
 /// How long cutting the log waits for the index.
 const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// About how much is copied out of the map in memory while nothing can be published to it.
+const DUMP_BYTES: usize = 64 << 10;
 
 /// Either all of it in memory, or the newest of it in memory over an index.
 #[derive(Debug)]
@@ -46,14 +50,41 @@ impl View {
         }
     }
 
-    pub(crate) fn scan(
-        &self,
-        range: &resurge_store::KeyRange,
-        options: &ScanOptions,
-    ) -> Result<Page> {
+    pub(crate) fn scan(&self, range: &KeyRange, options: &ScanOptions) -> Result<Page> {
         match self {
             Self::Memory(map) => map.scan(range, options),
             Self::Indexed(indexed) => indexed.overlay.scan(range, options),
+        }
+    }
+
+    /// Adds about `entries` entries from the front of `range` to an image; returns the rest of it.
+    pub(crate) fn dump(
+        &self,
+        range: &KeyRange,
+        entries: usize,
+        image: &mut ImageWriter,
+    ) -> Result<Option<KeyRange>> {
+        match self {
+            Self::Memory(map) => {
+                let (mut count, mut bytes) = (0, 0);
+                let rest = map.visit(range, |key, value| {
+                    count += 1;
+                    bytes += value.len();
+                    let full = image.push(key, value);
+                    // Commits are not published meanwhile.
+                    !full && count < entries && bytes < DUMP_BYTES
+                });
+                image.flush()?;
+                Ok(rest)
+            }
+            Self::Indexed(indexed) => {
+                let options = ScanOptions::new().max_entries(entries);
+                let page = indexed.overlay.scan(range, &options)?;
+                for entry in &page.entries {
+                    image.add(&entry.key, &entry.value)?;
+                }
+                Ok(page.next)
+            }
         }
     }
 

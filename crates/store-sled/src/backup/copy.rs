@@ -197,7 +197,7 @@ impl Copying<'_> {
         while let Some(entries) = reader.next_chunk()? {
             self.go_on()?;
             for (key, value) in entries {
-                writer.push(&key, &value)?;
+                writer.add(&key, &value)?;
             }
         }
         writer.finish(span.end)?;

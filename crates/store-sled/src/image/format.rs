@@ -108,29 +108,60 @@ pub(super) fn put_entry(out: &mut Vec<u8>, key: &Key, value: &[u8]) {
     out.put_slice(value);
 }
 
-/// The entries of a payload whose checksum held. `last` is the key before, and then the last one.
+/// The entries of a payload whose checksum held. `last` is the raw key before (empty for none), and
+/// then the last one.
 pub(super) fn decode_payload(
-    mut payload: Bytes,
+    payload: &Bytes,
     count: u32,
-    last: &mut Option<Key>,
+    last: &mut Vec<u8>,
 ) -> Result<Vec<(Key, Bytes)>, &'static str> {
-    const SHORT: &str = "entry is cut short";
     // What the payload can hold at most, whatever the count claims.
     let most = payload.len() / ENTRY_HEAD;
     let mut entries = Vec::with_capacity(usize::try_from(count).unwrap_or(most).min(most));
+    walk(payload, count, last, |key, value| {
+        entries.push((Key::from_raw(payload.slice_ref(key))?, payload.slice_ref(value)));
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Checks what [`decode_payload`] checks and keeps nothing.
+pub(super) fn check_payload(
+    payload: &[u8],
+    count: u32,
+    last: &mut Vec<u8>,
+) -> Result<(), &'static str> {
+    walk(payload, count, last, |key, _| Key::check_raw(key))
+}
+
+fn walk<'a>(
+    mut payload: &'a [u8],
+    count: u32,
+    last: &mut Vec<u8>,
+    mut each: impl FnMut(&'a [u8], &'a [u8]) -> resurge_store::Result<()>,
+) -> Result<(), &'static str> {
+    const SHORT: &str = "entry is cut short";
+    let mut before: Option<&[u8]> = None;
     for _ in 0..count {
         let key_len = usize::from(payload.try_get_u16().map_err(|_| SHORT)?);
         let value_len = usize::try_from(payload.try_get_u32().map_err(|_| SHORT)?);
         let value_len = value_len.map_err(|_| SHORT)?;
-        if value_len > MAX_VALUE_BYTES || payload.len() < key_len.saturating_add(value_len) {
+        if value_len > MAX_VALUE_BYTES {
             return Err(SHORT);
         }
-        let key = Key::from_raw(payload.split_to(key_len)).map_err(|_| "entry without a key")?;
-        if last.as_ref().is_some_and(|last| *last >= key) {
+        let (key, rest) = payload.split_at_checked(key_len).ok_or(SHORT)?;
+        let (value, rest) = rest.split_at_checked(value_len).ok_or(SHORT)?;
+        each(key, value).map_err(|_| "entry without a key")?;
+        // No key is empty: an empty one is before them all.
+        if before.unwrap_or(last) >= key {
             return Err("keys do not ascend");
         }
-        *last = Some(key.clone());
-        entries.push((key, payload.split_to(value_len)));
+        before = Some(key);
+        payload = rest;
     }
-    if payload.is_empty() { Ok(entries) } else { Err("bytes after the last entry") }
+    if let Some(key) = before {
+        last.clear();
+        last.extend_from_slice(key);
+    }
+    if payload.is_empty() { Ok(()) } else { Err("bytes after the last entry") }
 }

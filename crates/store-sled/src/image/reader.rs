@@ -22,7 +22,10 @@ pub(crate) struct ImageReader {
     chunks: u64,
     entries: u64,
     chain: u32,
-    last: Option<Key>,
+    /// Checksum and length of the chunk that was read last.
+    pending: (u32, u64),
+    /// The last raw key, empty before the first.
+    last: Vec<u8>,
 }
 
 impl ImageReader {
@@ -41,7 +44,17 @@ impl ImageReader {
         }
         let chain = format::chain_start(store_id, header.span.begin);
         let path = path.to_owned();
-        Ok(Self { path, file, header, at: 0, chunks: 0, entries: 0, chain, last: None })
+        Ok(Self {
+            path,
+            file,
+            header,
+            at: 0,
+            chunks: 0,
+            entries: 0,
+            chain,
+            pending: (0, 0),
+            last: Vec::new(),
+        })
     }
 
     pub(crate) fn span(&self) -> ImageSpan {
@@ -60,6 +73,27 @@ impl ImageReader {
 
     /// The next entries in key order; `None` at the end, when all of it was there and right.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Vec<(Key, Bytes)>>> {
+        let mut payload = Vec::new();
+        let Some(count) = self.read_chunk(&mut payload)? else { return Ok(None) };
+        let entries = format::decode_payload(&payload.into(), count, &mut self.last);
+        let entries = entries.map_err(|what| self.damaged(what))?;
+        self.accept(count);
+        Ok(Some(entries))
+    }
+
+    /// Reads all of it.
+    pub(crate) fn verify(mut self) -> Result<()> {
+        let mut payload = Vec::new();
+        while let Some(count) = self.read_chunk(&mut payload)? {
+            let right = format::check_payload(&payload, count, &mut self.last);
+            right.map_err(|what| self.damaged(what))?;
+            self.accept(count);
+        }
+        Ok(())
+    }
+
+    /// Reads the next chunk, whose checksum holds, into `payload`; returns how many entries it has.
+    fn read_chunk(&mut self, payload: &mut Vec<u8>) -> Result<Option<u32>> {
         if self.at == self.header.body {
             let whole = self.chunks == self.header.chunks
                 && self.entries == self.header.entries
@@ -77,28 +111,25 @@ impl ImageReader {
         if len > MAX_CHUNK || total > left || count == 0 {
             return Err(self.damaged("chunk length is impossible"));
         }
-        let mut rest = vec![0; len + CHUNK_TAIL];
-        self.read(&mut rest, self.at + CHUNK_HEAD as u64)?;
-        let mut payload = Bytes::from(rest);
+        payload.resize(len + CHUNK_TAIL, 0);
+        self.read(payload, self.at + CHUNK_HEAD as u64)?;
         let stored = payload.split_off(len);
         let chain = crc32c::crc32c_append(self.chain, &head);
-        let chain = crc32c::crc32c_append(chain, &payload);
-        if stored != chain.to_be_bytes()[..] {
+        let chain = crc32c::crc32c_append(chain, payload);
+        if stored != chain.to_be_bytes() {
             return Err(self.damaged("chunk checksum does not match"));
         }
-        let entries = format::decode_payload(payload, count, &mut self.last);
-        let entries = entries.map_err(|what| self.damaged(what))?;
-        self.chain = chain;
-        self.chunks += 1;
-        self.entries += entries.len() as u64;
-        self.at += total;
-        Ok(Some(entries))
+        self.pending = (chain, total);
+        Ok(Some(count))
     }
 
-    /// Reads all of it.
-    pub(crate) fn verify(mut self) -> Result<()> {
-        while self.next_chunk()?.is_some() {}
-        Ok(())
+    /// The chunk just read is right, its entries, too.
+    fn accept(&mut self, count: u32) {
+        let (chain, total) = self.pending;
+        self.chain = chain;
+        self.chunks += 1;
+        self.entries += u64::from(count);
+        self.at += total;
     }
 
     fn read(&self, buf: &mut [u8], at: u64) -> Result<()> {

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
-use resurge_store::{ErrorKind, KeyRange, Result, ScanOptions, StoreError};
+use resurge_store::{ErrorKind, KeyRange, Result, StoreError};
 
 use super::{ImageInfo, ImageReader, ImageWriter, skip};
-use crate::core::{Core, closed};
+use crate::core::Core;
 use crate::error::{io_error, while_opening};
 
 /// A page is short, so that publishing hardly waits for it.
-const PAGE_ENTRIES: usize = 1024;
+const PAGE_ENTRIES: usize = 256;
 
 impl Core {
     /// Takes an image of the published state while commits go on, then removes the images and the
@@ -68,16 +68,11 @@ impl Core {
         let tmp = self.layout.image_tmp(begin);
         let mut writer = ImageWriter::create(vfs, tmp.clone(), self.store_id, begin)?;
         let mut range = Some(KeyRange::everything());
-        let options = ScanOptions::new().max_entries(PAGE_ENTRIES);
         while let Some(rest) = range {
             if self.signals.stopping() {
                 return Ok(None);
             }
-            let page = self.view.scan(&rest, &options)?;
-            for entry in &page.entries {
-                writer.push(&entry.key, &entry.value)?;
-            }
-            range = page.next;
+            range = self.view.dump(&rest, PAGE_ENTRIES, &mut writer)?;
         }
         let end = self.progress.publishing();
         writer.finish(end)?;
@@ -156,10 +151,8 @@ impl Core {
             if segment.last_seq > upto {
                 break;
             }
-            // One at a time: a commit waits for one removal at most.
-            let mut writer = self.writer.lock();
-            let log = writer.log.as_mut().ok_or_else(closed)?;
-            let cut = log.cut_before(segment.last_seq.saturating_add(1));
+            // Commits go on: removing a large file takes longer than many syncs.
+            let cut = self.reader.cut_before(segment.last_seq.saturating_add(1));
             self.metrics.segments_cut.increment(cut.map_err(while_opening)? as u64);
         }
         Ok(())

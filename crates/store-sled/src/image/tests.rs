@@ -3,7 +3,7 @@
 use std::fs;
 
 use resurge_commit_log::OsVfs;
-use resurge_store::{ErrorKind, Namespace};
+use resurge_store::{ErrorKind, Namespace, StoreError};
 
 use super::*;
 
@@ -16,12 +16,21 @@ fn key(name: &str) -> Key {
 fn write(path: &Path, entries: &[(Key, Bytes)]) -> u64 {
     let mut writer = ImageWriter::create(&OsVfs, path.to_owned(), ID, 3).unwrap();
     for (key, value) in entries {
-        writer.push(key, value).unwrap();
+        writer.add(key, value).unwrap();
     }
     writer.finish(5).unwrap()
 }
 
+/// Reads it; verifying has to say the same.
 fn read(path: &Path) -> Result<Vec<(Key, Bytes)>> {
+    let verified = ImageReader::open(&OsVfs, path, &ID).and_then(ImageReader::verify);
+    let entries = read_entries(path);
+    let complaint = |e: &StoreError| e.to_string();
+    assert_eq!(verified.as_ref().err().map(complaint), entries.as_ref().err().map(complaint));
+    entries
+}
+
+fn read_entries(path: &Path) -> Result<Vec<(Key, Bytes)>> {
     let mut reader = ImageReader::open(&OsVfs, path, &ID)?;
     let mut entries = Vec::new();
     while let Some(chunk) = reader.next_chunk()? {
@@ -87,7 +96,7 @@ fn chunks_of_another_image_do_not_fit() {
     write(&a, &small());
     let mut other = ImageWriter::create(&OsVfs, b.clone(), ID, 4).unwrap();
     for (key, value) in &small() {
-        other.push(key, value).unwrap();
+        other.add(key, value).unwrap();
     }
     other.finish(5).unwrap();
     let mut mixed = fs::read(&a).unwrap();
@@ -106,6 +115,12 @@ fn keys_that_do_not_ascend_are_refused_though_the_checksum_holds() {
     entries.swap(4, 5);
     write(&path, &entries);
     assert!(read(&path).unwrap_err().to_string().contains("ascend"));
+    // Nor from one chunk to the next.
+    let large = |n: u8| (key(&format!("m{n}")), Bytes::from(vec![n; 700_000]));
+    write(&path, &[large(0), large(2), large(1), large(3)]);
+    assert!(read(&path).unwrap_err().to_string().contains("ascend"));
+    write(&path, &[large(0), large(1), large(2), large(3)]);
+    assert_eq!(read(&path).unwrap().len(), 4);
 }
 
 #[test]

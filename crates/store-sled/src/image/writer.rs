@@ -45,10 +45,26 @@ impl ImageWriter {
     }
 
     /// Adds an entry; keys must ascend.
-    pub(crate) fn push(&mut self, key: &Key, value: &Bytes) -> Result<()> {
+    pub(crate) fn add(&mut self, key: &Key, value: &Bytes) -> Result<()> {
+        self.push(key, value);
+        self.flush()
+    }
+
+    /// Adds an entry to the open chunk, in memory; keys must ascend. True when the chunk is full: then
+    /// [`flush`](Self::flush) comes before the next entry.
+    pub(crate) fn push(&mut self, key: &Key, value: &Bytes) -> bool {
         format::put_entry(&mut self.chunk, key, value);
         self.count += 1;
-        if self.chunk.len() - CHUNK_HEAD >= CHUNK_TARGET { self.close_chunk() } else { Ok(()) }
+        self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.chunk.len() - CHUNK_HEAD >= CHUNK_TARGET
+    }
+
+    /// Writes the open chunk if it is full.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if self.is_full() { self.close_chunk() } else { Ok(()) }
     }
 
     /// Writes the rest and the header, and syncs. Returns the length of the file.
