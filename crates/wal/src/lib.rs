@@ -34,6 +34,6 @@ pub use options::{Claim, Policy, WalOptions};
 pub use replay::{Replay, Tail};
 pub use salvage::Salvaged;
 pub use stage::{Stage, Staged, StagedCommit, Tickets};
-pub use truncate::Truncated;
+pub use truncate::{Truncated, remove};
 pub use verify::VerifyReport;
 pub use wal::Wal;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use resurge_store::{Batch, ErrorKind, StoreError};
+use resurge_store::{Batch, Durability, ErrorKind, Store, StoreError};
 use tokio::sync::oneshot;
 
 use crate::chain::Reply;
 use crate::log::Log;
 use crate::replay::page_of;
-use crate::{Lsn, Result, WalError};
+use crate::{Claim, Lsn, Result, WalError, WalOptions, open};
 
 /// What [`Wal::truncate_before`](crate::Wal::truncate_before) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,45 @@ pub struct Truncated {
     pub first_lsn: Lsn,
     /// Pages removed.
     pub pages: u64,
+}
+
+/// Removes the log called `name`, with everything in it; true when there was one. A handle that is
+/// open is fenced. A crash in between leaves an emptied log, which another call removes.
+///
+/// A log made under the same name later begins at [`Lsn::FIRST`] again.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use resurge_store::Store;
+/// use resurge_wal::{Wal, WalOptions, inspect};
+/// let store = Store::memory();
+/// let (wal, _) = Wal::<u8>::open(&store, "jobs", WalOptions::default()).await?;
+/// wal.append(&7).await?;
+/// assert!(resurge_wal::remove(&store, "jobs").await?);
+/// assert!(inspect::names(&store, None, 10).await?.is_empty());
+/// assert!(wal.append(&8).await.is_err());
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`Corrupt`](WalError::Corrupt) for a damaged head or last page, and nothing is removed;
+/// [`Fenced`](WalError::Fenced), or [`Store`](WalError::Store) with a conflict, when somebody wrote to
+/// it meanwhile; [`Store`](WalError::Store).
+pub async fn remove(store: &Store, name: &str) -> Result<bool> {
+    let options = WalOptions { claim: Claim::AtFirstWrite, ..WalOptions::default() };
+    let (log, report) = open::open(store, name, options).await?;
+    if report.created {
+        return Ok(false);
+    }
+    let end = log.chain.lock().settled.head.end;
+    log.truncate_before(Lsn(end)).await?;
+    let _ticket = log.take_stage_ticket().await?;
+    let guard = log.chain.lock().tip.guard();
+    let mut batch = Batch::new();
+    // ORDER: the pages are gone, so that no page is ever left without its head.
+    batch.guard(log.keys.head.clone(), guard).delete(log.keys.head.clone());
+    store.commit(batch, Durability::Durable).await?;
+    Ok(true)
 }
 
 impl Log {

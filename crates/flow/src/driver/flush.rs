@@ -1,0 +1,193 @@
+//! Committing what was journaled: one commit for a step's record, the run's state, what the step
+//! wrote itself, what gates changed, and the messages that were taken.
+
+use resurge_store::{Batch, Durability, ErrorKind, StoreError};
+
+use super::{Driver, InFlight, Stop};
+use crate::FlowError;
+use crate::core::Join;
+use crate::record::Record;
+use crate::runs::{self, Waiting};
+
+/// What ends a run: its keys, to be written with the last records.
+pub(super) struct Last {
+    pub(super) batch: Batch,
+}
+
+impl Driver {
+    /// Submits everything in the outbox. Returns before it is durable, unless others joined in.
+    pub(super) async fn flush(&mut self, last: Option<Last>) -> Result<(), Stop> {
+        let ending = last.is_some();
+        let waiting = if ending { self.live.state.clone() } else { self.waiting() };
+        let (records, writes, joins, taken, children, urgent, upto) = self.core.with(|state| {
+            let records = state.machine.take_outbox();
+            let urgent = std::mem::take(&mut state.urgent);
+            let taken = std::mem::take(&mut state.taken);
+            let writes = std::mem::take(&mut state.writes);
+            let joins = std::mem::take(&mut state.joins);
+            let children = std::mem::take(&mut state.children);
+            (records, writes, joins, taken, children, urgent, state.machine.last())
+        });
+        let moved = !ending && self.moved(&waiting, !records.is_empty());
+        if records.is_empty() && taken.is_empty() && !moved && !ending {
+            return Ok(());
+        }
+        let mut batch = writes;
+        for key in taken {
+            batch.delete(key);
+        }
+        if moved {
+            self.live.state = waiting;
+            self.live.since = self.core.now();
+            let key = self.engine.keys.live(&self.core.id).map_err(Stop::Failed)?;
+            let value = runs::store(&key, &self.live).map_err(|e| self.failed(e))?;
+            batch.put(key, value);
+        }
+        if let Some(Last { batch: last }) = last {
+            batch.merge(last);
+        }
+        let deferred = !urgent && !ending && !moved && only_deferrable(&records);
+        let durability = if deferred { Durability::Buffered } else { Durability::Durable };
+        if !children.is_empty() {
+            // Rare enough that what others join in is committed on its own before.
+            for join in joins {
+                let outcome = self.engine.commit(join.batch).await;
+                (join.settled)(outcome.is_ok());
+            }
+            return self.submit_children(&records, batch, children, upto).await;
+        }
+        if joins.is_empty() {
+            self.submit(&records, batch, durability, upto).await
+        } else {
+            self.submit_joined(&records, batch, joins, durability, upto).await
+        }
+    }
+
+    /// Whether the run's record must say something else now.
+    fn moved(&self, waiting: &Waiting, journaled: bool) -> bool {
+        // A run that merely goes on says so with its next record.
+        *waiting != self.live.state && (journaled || !matches!(waiting, Waiting::Running))
+    }
+
+    async fn submit(
+        &mut self,
+        records: &[Record],
+        batch: Batch,
+        durability: Durability,
+        upto: u64,
+    ) -> Result<(), Stop> {
+        let run = &self.core.id;
+        let failed = |e| Stop::Failed(FlowError::journal(run)(e));
+        let mut stage = self.wal.stage().await.map_err(failed)?;
+        for record in records {
+            stage.push(record).map_err(failed)?;
+        }
+        let commit = if records.is_empty() {
+            drop(stage);
+            self.engine.store.commit(batch, durability)
+        } else {
+            Box::pin(stage.commit(batch, durability).map_err(failed)?)
+        };
+        self.commits.push_back(InFlight {
+            commit,
+            upto,
+            durable: durability == Durability::Durable,
+        });
+        Ok(())
+    }
+
+    /// Others' changes are committed with ours if their guards hold, else ours without them: the
+    /// journal decides what happened.
+    async fn submit_joined(
+        &mut self,
+        records: &[Record],
+        batch: Batch,
+        joins: Vec<Join>,
+        durability: Durability,
+        upto: u64,
+    ) -> Result<(), Stop> {
+        self.settle_all().await?;
+        let mut whole = batch.clone();
+        let guards: Vec<_> = joins
+            .iter()
+            .flat_map(|join| join.batch.guards().iter().map(|(key, _)| key.clone()))
+            .collect();
+        for join in &joins {
+            whole.merge(join.batch.clone());
+        }
+        self.submit(records, whole, durability, upto).await?;
+        let outcome = self.settle_last().await;
+        let lost = matches!(
+            &outcome,
+            Err(e) if e.kind() == ErrorKind::Conflict && e.key().is_some_and(|key| guards.contains(key))
+        );
+        for Join { settled, .. } in joins {
+            settled(outcome.is_ok());
+        }
+        if lost {
+            return self.submit(records, batch, durability, upto).await;
+        }
+        outcome.map_err(|e| self.failed(e))?;
+        Ok(())
+    }
+
+    /// Waits for the commit submitted last, and takes note of it if it succeeded.
+    async fn settle_last(&mut self) -> Result<(), StoreError> {
+        let Some(InFlight { commit, upto, durable }) = self.commits.pop_back() else {
+            return Ok(());
+        };
+        commit.await?;
+        if durable {
+            self.core.set_durable(upto);
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way.
+    pub(super) async fn settle_all(&mut self) -> Result<(), Stop> {
+        while let Some(InFlight { commit, upto, durable }) = self.commits.pop_front() {
+            commit.await.map_err(|e| self.failed(e))?;
+            if durable {
+                self.core.set_durable(upto);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        outcome: Result<resurge_store::CommitSeq, StoreError>,
+    ) -> Result<(), Stop> {
+        let settled = self.commits.pop_front();
+        outcome.map_err(|e| self.failed(e))?;
+        if let Some(InFlight { upto, durable: true, .. }) = settled {
+            self.core.set_durable(upto);
+        }
+        if self.engine.is_closing() {
+            self.stop_when_quiet()?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was committed without a sync.
+    pub(super) fn sync(&mut self) {
+        let store = self.engine.store.clone();
+        let upto = self.core.with(|state| state.machine.last());
+        let commit = Box::pin(async move {
+            store.sync().await?;
+            Ok(resurge_store::CommitSeq(0))
+        });
+        self.commits.push_back(InFlight { commit, upto, durable: true });
+    }
+
+    pub(super) fn failed(&self, error: StoreError) -> Stop {
+        Stop::Failed(FlowError::store(&self.core.id)(error))
+    }
+}
+
+/// Results of steps may be committed without a sync when all of them are deferred; everything else
+/// is durable.
+fn only_deferrable(records: &[Record]) -> bool {
+    !records.is_empty()
+        && records.iter().all(|record| matches!(record, Record::Completed(_) | Record::Set(_)))
+}

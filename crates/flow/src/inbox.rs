@@ -1,0 +1,119 @@
+//! Messages to a run from outside: each under a key of its own, until the run's owner takes it.
+
+use resurge_store::{Batch, Guard, Key};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Engine;
+use crate::payload::Payload;
+use crate::record::{CancelReason, Outcome};
+use crate::runs::{self, Live};
+use crate::{FlowError, Position, Result};
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Message {
+    #[serde(rename = "s")]
+    Signal {
+        #[serde(rename = "n")]
+        name: String,
+        #[serde(rename = "v")]
+        value: Payload,
+    },
+    #[serde(rename = "c")]
+    Cancel(CancelReason),
+    #[serde(rename = "p")]
+    Pause,
+    #[serde(rename = "u")]
+    Unpause,
+    /// A child run ended.
+    #[serde(rename = "r")]
+    Child {
+        #[serde(rename = "p")]
+        position: Position,
+        #[serde(rename = "o")]
+        outcome: Outcome,
+    },
+}
+
+/// A message that lies in the inbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Mail {
+    pub(crate) key: Key,
+    pub(crate) message: Message,
+}
+
+impl Engine {
+    /// Sends `message` to an unfinished run. Durable when this returns; the run is woken.
+    pub(crate) async fn send(
+        self: &std::sync::Arc<Self>,
+        run: &str,
+        message: &Message,
+    ) -> Result<()> {
+        let live_key = self.keys.live(run)?;
+        loop {
+            let Some(stored) = self.store.get(&live_key).await.map_err(FlowError::store(run))?
+            else {
+                return Err(self.not_live(run).await?);
+            };
+            let mut batch = Batch::new();
+            // A run that ended takes nothing: either the message is before its end, or refused.
+            batch.guard(live_key.clone(), Guard::Exact(stored));
+            self.put_message(&mut batch, run, message)?;
+            match self.commit(batch).await {
+                Ok(()) => break,
+                Err(e) if e.key() == Some(&live_key) => {}
+                Err(e) => return Err(FlowError::store(run)(e)),
+            }
+        }
+        self.wake(run, crate::signal::MAIL);
+        Ok(())
+    }
+
+    /// Adds a message for `run` to a batch.
+    pub(crate) fn put_message(
+        &self,
+        batch: &mut Batch,
+        run: &str,
+        message: &Message,
+    ) -> Result<()> {
+        let random = self.store.entropy().next_u64().map_err(FlowError::store(run))?;
+        let key = self.keys.message(run, self.message_time(), random)?;
+        let value = runs::store(&key, message).map_err(FlowError::store(run))?;
+        batch.put(key, value);
+        Ok(())
+    }
+
+    /// Adds the result of a child to its parent's inbox, if the parent still waits for anything.
+    pub(crate) async fn tell_parent(
+        &self,
+        batch: &mut Batch,
+        parent: &crate::record::Parent,
+        outcome: Outcome,
+    ) -> Result<bool> {
+        let key = self.keys.live(&parent.run)?;
+        let stored = self.store.get(&key).await.map_err(FlowError::store(&parent.run))?;
+        let Some(stored) = stored else { return Ok(false) };
+        runs::load::<Live>(&key, &stored).map_err(FlowError::store(&parent.run))?;
+        batch.guard(key, Guard::Exact(stored));
+        let position = parent.position.clone();
+        self.put_message(batch, &parent.run, &Message::Child { position, outcome })?;
+        Ok(true)
+    }
+
+    /// Everything in a run's inbox, oldest first.
+    pub(crate) async fn mail(&self, run: &str) -> Result<Vec<Mail>> {
+        let mut mail = Vec::new();
+        let mut range = Some(self.keys.messages(run));
+        while let Some(next) = range {
+            let page = self.store.scan(next, resurge_store::ScanOptions::new()).await;
+            let page = page.map_err(FlowError::store(run))?;
+            for entry in page.entries {
+                let message =
+                    runs::load(&entry.key, &entry.value).map_err(FlowError::store(run))?;
+                mail.push(Mail { key: entry.key, message });
+            }
+            range = page.next;
+        }
+        Ok(mail)
+    }
+}

@@ -1,0 +1,227 @@
+//! From a journal's records to a machine that replays them.
+
+use std::collections::HashSet;
+
+use resurge_store::Timestamp;
+
+use super::{Entry, Machine, What};
+use crate::record::{
+    CancelReason, Completed, Failed, Ordinal, Outcome, Record, Resumed, Started, Succeeded, Value,
+};
+use crate::{Kind, Position};
+
+/// A journal, read.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub(crate) started: Started,
+    pub(crate) ending: Option<Ending>,
+    pub(crate) paused: bool,
+    /// What the resources of the last failure left behind.
+    pub(crate) suspended: Vec<Value>,
+    /// When it was resumed last.
+    pub(crate) resumed_at: Option<Timestamp>,
+    pub(crate) records: Ordinal,
+    items: Vec<Item>,
+    resumed: HashSet<Position>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Ending {
+    Succeeded(Succeeded),
+    Failed(Failed),
+    Cancelled(Failed),
+}
+
+#[derive(Debug)]
+struct Item {
+    ordinal: Ordinal,
+    what: ItemKind,
+}
+
+#[derive(Debug)]
+enum ItemKind {
+    Completed(Completed),
+    Fact(Position, Ordinal, Record),
+    /// Voided by a resume: only the context values it set remain.
+    Sets(Vec<Value>),
+    Cancel(CancelReason),
+    Voided,
+}
+
+impl Item {
+    /// The position it belongs to and when that was claimed.
+    fn claimed(&self) -> Option<(&Position, Ordinal)> {
+        match &self.what {
+            ItemKind::Completed(done) => Some((&done.position, done.born)),
+            ItemKind::Fact(position, born, _) => Some((position, *born)),
+            ItemKind::Sets(_) | ItemKind::Cancel(_) | ItemKind::Voided => None,
+        }
+    }
+
+    fn void(&mut self) {
+        let what = std::mem::replace(&mut self.what, ItemKind::Voided);
+        let sets = match what {
+            ItemKind::Completed(done) => done.sets,
+            ItemKind::Fact(_, _, Record::AttemptFailed(failed)) => failed.sets,
+            ItemKind::Sets(sets) => sets,
+            _ => Vec::new(),
+        };
+        if !sets.is_empty() {
+            self.what = ItemKind::Sets(sets);
+        }
+    }
+}
+
+impl Journal {
+    /// The journal that begins with `started`.
+    pub(crate) fn new(started: Started) -> Self {
+        Self {
+            started,
+            ending: None,
+            paused: false,
+            suspended: Vec::new(),
+            resumed_at: None,
+            records: 1,
+            items: Vec::new(),
+            resumed: HashSet::new(),
+        }
+    }
+
+    /// Adds the next record. A second beginning is refused.
+    pub(crate) fn push(&mut self, record: Record) -> Result<(), &'static str> {
+        self.records += 1;
+        let ordinal = self.records;
+        let fact = |position: &Position, born, record: &Record| {
+            ItemKind::Fact(position.clone(), born, record.clone())
+        };
+        let what = match record {
+            Record::Started(_) => return Err("it begins twice"),
+            Record::Completed(done) => ItemKind::Completed(done),
+            Record::CancelRequested(cancel) => ItemKind::Cancel(cancel.reason),
+            Record::Paused(_) | Record::Unpaused(_) => {
+                self.paused = matches!(record, Record::Paused(_));
+                return Ok(());
+            }
+            Record::Resumed(resumed) => {
+                self.resume(&resumed);
+                return Ok(());
+            }
+            Record::Succeeded(ending) => return self.end(Ending::Succeeded(ending)),
+            Record::Failed(ending) => return self.end(Ending::Failed(ending)),
+            Record::Cancelled(ending) => return self.end(Ending::Cancelled(ending)),
+            ref known @ Record::Opened(ref r) => fact(&r.position, r.born, known),
+            ref known @ Record::AttemptFailed(ref r) => fact(&r.position, r.born, known),
+            ref known @ Record::Parked(ref r) => fact(&r.position, r.born, known),
+            ref known @ Record::Set(ref r) => fact(&r.position, r.born, known),
+            ref known @ Record::Patched(ref r) => fact(&r.position, r.born, known),
+        };
+        self.items.push(Item { ordinal, what });
+        Ok(())
+    }
+
+    fn end(&mut self, ending: Ending) -> Result<(), &'static str> {
+        if let Ending::Failed(failed) = &ending {
+            self.suspended.clone_from(&failed.suspended);
+        }
+        self.ending = Some(ending);
+        Ok(())
+    }
+
+    /// Voids the failures it names, and every later record whose position was claimed only after
+    /// one of them was revealed.
+    fn resume(&mut self, resumed: &Resumed) {
+        self.ending = None;
+        self.resumed_at = Some(resumed.at);
+        let points: HashSet<Position> = resumed.positions.iter().cloned().collect();
+        let failures: Vec<Ordinal> = self
+            .items
+            .iter()
+            .filter(|item| match &item.what {
+                ItemKind::Completed(done) => {
+                    matches!(done.outcome, Outcome::Err(_)) && points.contains(&done.position)
+                }
+                _ => false,
+            })
+            .map(|item| item.ordinal)
+            .collect();
+        for item in &mut self.items {
+            let after = |born: Ordinal| {
+                failures.iter().any(|failure| item.ordinal > *failure && born >= *failure)
+            };
+            let void = match &item.what {
+                ItemKind::Cancel(_) => true,
+                _ => item.claimed().is_some_and(|(position, born)| {
+                    // Attempts of a failed step are spent with it.
+                    failures.contains(&item.ordinal)
+                        || (points.contains(position)
+                            && !matches!(item.what, ItemKind::Completed(_)))
+                        || after(born)
+                }),
+            };
+            if void {
+                item.void();
+            }
+        }
+        self.resumed = points;
+    }
+
+    /// The machine that replays it.
+    pub(crate) fn into_machine(self) -> Machine {
+        let mut machine =
+            Machine { last: self.records, resumed: self.resumed, ..Machine::default() };
+        for Item { ordinal, what } in self.items {
+            let what = match what {
+                ItemKind::Voided => continue,
+                ItemKind::Sets(sets) => What::Sets(sets),
+                ItemKind::Cancel(reason) => What::Cancel(reason),
+                ItemKind::Completed(done) => {
+                    // What is complete needs no facts.
+                    machine.facts.remove(&done.position);
+                    let Completed { position, kind, outcome, sets, .. } = done;
+                    What::Completion { position: Some(position), slot: None, kind, outcome, sets }
+                }
+                ItemKind::Fact(position, _, record) => {
+                    if let Some(sets) = machine.learn(position, record) {
+                        What::Sets(sets)
+                    } else {
+                        continue;
+                    }
+                }
+            };
+            machine.queue.push_back(Entry { ordinal, what });
+        }
+        machine.live = machine.queue.is_empty() && machine.facts.is_empty();
+        machine
+    }
+}
+
+impl Machine {
+    /// Notes a fact; returns context values that become visible with it.
+    fn learn(&mut self, position: Position, record: Record) -> Option<Vec<Value>> {
+        let fact = self.facts.entry(position).or_default();
+        match record {
+            Record::Opened(opened) => {
+                fact.opened = true;
+                fact.kind = Some(opened.kind);
+                fact.until = opened.until;
+                fact.what = opened.what;
+            }
+            Record::AttemptFailed(failed) => {
+                fact.attempts = failed.attempt;
+                fact.next_at = Some(failed.next_at);
+                fact.last_error = Some(failed.error);
+                fact.parked = None;
+                return Some(failed.sets).filter(|sets| !sets.is_empty());
+            }
+            Record::Parked(parked) => fact.parked = Some(parked),
+            Record::Set(set) => {
+                fact.kind = Some(Kind::Set);
+                fact.set = Some(set.value);
+            }
+            Record::Patched(_) => fact.kind = Some(Kind::Patch),
+            _ => {}
+        }
+        None
+    }
+}

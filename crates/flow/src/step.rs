@@ -1,0 +1,416 @@
+//! A step: a body whose result is recorded once and returned ever after.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use resurge_store::Batch;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::core::{Claimed, Join, Turn};
+use crate::current::{Body, enter_body};
+use crate::gate::{Admission, Attempt, Gate, IntoGate, Permit};
+use crate::machine::Wait;
+use crate::record::Outcome;
+use crate::retry::Retry;
+use crate::step_error::{Class, FlowResult, StepError, StepErrorKind};
+use crate::values::Of;
+
+/// A step that has its position and is begun when awaited. Made by [`Ctx::step`](crate::Ctx::step).
+///
+/// Dropping it instead gives the position up; nothing is journaled.
+#[must_use = "a step does nothing unless awaited"]
+pub struct Step<'c, F, T> {
+    claimed: Result<Claimed, StepError>,
+    body: F,
+    options: Options,
+    lives: PhantomData<(&'c (), fn() -> T)>,
+}
+
+#[derive(Debug, Default)]
+struct Options {
+    retry: Retry,
+    timeout: Option<Duration>,
+    gates: Vec<Arc<dyn Gate>>,
+    deferred: bool,
+}
+
+impl<F, T> Step<'_, F, T> {
+    pub(crate) fn new(claimed: Result<Claimed, StepError>, body: F) -> Self {
+        Self { claimed, body, options: Options::default(), lives: PhantomData }
+    }
+
+    /// When a failed attempt is followed by another; never by default.
+    ///
+    /// Failed attempts are journaled: neither their number nor the wait begins anew after a crash.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.options.retry = retry;
+        self
+    }
+
+    /// How long one attempt may take; for ever by default. The body's future is dropped then, and the
+    /// attempt failed with a transient error. What it began outside may still go on.
+    pub fn timeout(mut self, each_attempt: Duration) -> Self {
+        self.options.timeout = Some(each_attempt);
+        self
+    }
+
+    /// Asks `gate`, for example a circuit breaker, before every attempt. When it refuses, the run is
+    /// parked durably and no attempt is spent. Several are asked in the order given.
+    pub fn through(mut self, gate: &impl IntoGate) -> Self {
+        self.options.gates.push(gate.gate());
+        self
+    }
+
+    /// For a step that is cheap to do again: it does not wait for what came before to be durable, and
+    /// its result is committed without a sync of its own. After a power loss it may run once more.
+    pub fn deferred(mut self) -> Self {
+        self.options.deferred = true;
+        self
+    }
+}
+
+impl<F, T> std::fmt::Debug for Step<'_, F, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let position = self.claimed.as_ref().map(Claimed::position);
+        let mut out = f.debug_struct("Step");
+        out.field("position", &position).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl<'c, F, Fut, T, E> IntoFuture for Step<'c, F, T>
+where
+    F: FnMut() -> Fut + Send + 'c,
+    Fut: Future<Output = Result<T, E>> + Send,
+    E: Into<StepError>,
+    T: Serialize + DeserializeOwned + Send,
+{
+    type Output = FlowResult<T>;
+    type IntoFuture = Pin<Box<dyn Future<Output = FlowResult<T>> + Send + 'c>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { claimed, body, options, .. } = self;
+        Box::pin(async move { drive(&claimed?, body, &options).await })
+    }
+}
+
+/// From a position to its value: replays it, or runs the body until it is complete.
+async fn drive<F, Fut, T, E>(claimed: &Claimed, mut body: F, options: &Options) -> FlowResult<T>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = Result<T, E>> + Send,
+    E: Into<StepError>,
+    T: Serialize + DeserializeOwned + Send,
+{
+    let mut original = None;
+    let outcome = match run(claimed, &mut body, options, &mut original).await {
+        Some(outcome) => outcome,
+        None => claimed.revealed().await,
+    };
+    match (outcome, original) {
+        // Live, the error still has its type.
+        (Outcome::Err(_), Some(original)) => Err(original.at(claimed.position())),
+        (outcome, _) => reveal(claimed, Of::Step, outcome),
+    }
+}
+
+/// Turns an outcome into what the flow's code sees.
+pub(crate) fn reveal<T: DeserializeOwned>(
+    claimed: &Claimed,
+    of: Of,
+    outcome: Outcome,
+) -> FlowResult<T> {
+    let position = claimed.position();
+    match outcome {
+        Outcome::Ok(payload) => {
+            let core = &claimed.core;
+            let decoded = core.engine.values.decode(&core.id, of, position.name(), &payload);
+            decoded.map_err(|e| e.at(position))
+        }
+        Outcome::Err(record) => Err(StepError::from_record(record).at(position)),
+    }
+}
+
+/// Runs attempts until one is the last. `None` when its outcome is journaled and to be revealed,
+/// `Some` when it was revealed already.
+async fn run<F, Fut, T, E>(
+    claimed: &Claimed,
+    body: &mut F,
+    options: &Options,
+    original: &mut Option<StepError>,
+) -> Option<Outcome>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = Result<T, E>> + Send,
+    E: Into<StepError>,
+    T: Serialize + Send,
+{
+    let core = &claimed.core;
+    if let Turn::Revealed(outcome) = claimed.turn(options.deferred).await {
+        return Some(outcome);
+    }
+    let position = claimed.position();
+    let (mut failed, mut next_at) = core.with(|state| {
+        let fact = state.machine.fact(claimed.id);
+        fact.map_or((0, None), |fact| (fact.attempts, fact.next_at))
+    });
+    let recovering = core.with(|state| state.machine.resumed_at(&position));
+    loop {
+        if let Some(at) = next_at.take() {
+            if let Err(outcome) = claimed.wait_until(Wait::Retry(at), at).await {
+                return Some(outcome);
+            }
+            if let Turn::Revealed(outcome) = claimed.turn(options.deferred).await {
+                return Some(outcome);
+            }
+        }
+        let permits = match admit(claimed, options).await {
+            Ok(permits) => permits,
+            Err(outcome) => return Some(outcome),
+        };
+        let attempt = failed.saturating_add(1);
+        let seen = Arc::new(Body {
+            core: Arc::clone(core),
+            position: position.clone(),
+            attempt,
+            recovering,
+            sets: parking_lot::Mutex::default(),
+            writes: parking_lot::Mutex::default(),
+        });
+        core.engine.metrics.attempts.increment(1);
+        core.with(|state| state.machine.set_busy(claimed.id, true));
+        let result = poll_body(body, &seen, options.timeout).await;
+        let encode =
+            |value: &T| core.engine.values.encode(&core.id, Of::Step, position.name(), value);
+        let result = result.and_then(|value| encode(&value));
+        let joins = settle(permits, &result);
+        let sets = std::mem::take(&mut *seen.sets.lock());
+        match result {
+            Ok(payload) => {
+                let writes = std::mem::take(&mut *seen.writes.lock());
+                core.with(|state| {
+                    state.writes.merge(writes);
+                    state.joins.extend(joins);
+                    state.urgent |= !options.deferred;
+                    state.machine.complete(claimed.id, Outcome::Ok(payload), attempt, sets);
+                });
+                return None;
+            }
+            Err(error) => {
+                failed = attempt;
+                let wait = match core.is_cancelled() {
+                    true => None,
+                    false => options.retry.after(failed, &error, core.engine.fraction()),
+                };
+                let record = error.record().clone();
+                *original = Some(error);
+                core.with(|state| {
+                    state.joins.extend(joins);
+                    state.urgent = true;
+                    match wait {
+                        None => {
+                            let outcome = Outcome::Err(record);
+                            state.machine.complete(claimed.id, outcome, attempt, sets);
+                        }
+                        Some(wait) => {
+                            core.engine.metrics.retries.increment(1);
+                            let at = core.now().saturating_add(wait);
+                            next_at = Some(at);
+                            state.machine.set_busy(claimed.id, false);
+                            state.machine.attempt_failed(claimed.id, attempt, record, at, sets);
+                        }
+                    }
+                });
+                next_at?;
+            }
+        }
+    }
+}
+
+/// Asks every gate; while one refuses, the run is parked.
+async fn admit(claimed: &Claimed, options: &Options) -> Result<Vec<Box<dyn Permit>>, Outcome> {
+    let core = &claimed.core;
+    let mut permits = Vec::new();
+    'again: loop {
+        for gate in &options.gates {
+            match gate.admit() {
+                Admission::Admitted(permit) => permits.push(permit),
+                Admission::Refused { until } => {
+                    // What others admitted is given back unused.
+                    permits.clear();
+                    park(claimed, gate, until).await?;
+                    continue 'again;
+                }
+            }
+        }
+        if !options.gates.is_empty() {
+            core.engine.left_parking(&core.id);
+        }
+        return Ok(permits);
+    }
+}
+
+async fn park(
+    claimed: &Claimed,
+    gate: &Arc<dyn Gate>,
+    until: Option<resurge_store::Timestamp>,
+) -> Result<(), Outcome> {
+    let core = &claimed.core;
+    let name = gate.name().to_owned();
+    let ticket = core.engine.park_behind(gate, &core.id);
+    core.with(|state| {
+        // A run that was parked before a crash is parked already.
+        let known = state.machine.fact(claimed.id).and_then(|fact| fact.parked.as_ref());
+        if known.is_none_or(|known| known.gate != name) {
+            state.machine.park(claimed.id, &name, until, core.now());
+        }
+    });
+    claimed.wait_for(Wait::Gate(name, until), || ticket.is_released().then_some(())).await?;
+    if let Turn::Revealed(outcome) = claimed.turn(false).await {
+        return Err(outcome);
+    }
+    Ok(())
+}
+
+/// Tells the permits what the attempt came to, and takes what they put into the commit.
+fn settle<P>(permits: Vec<Box<dyn Permit>>, result: &Result<P, StepError>) -> Vec<Join> {
+    let mut joins = Vec::new();
+    for permit in permits {
+        let attempt = result.as_ref().map_or_else(Attempt::Failed, |_| Attempt::Succeeded);
+        let mut batch = Batch::new();
+        if let Some(settled) = permit.outcome(attempt, &mut batch) {
+            joins.push(Join { batch, settled });
+        }
+    }
+    joins
+}
+
+/// One attempt: the body under its time limit, its panics caught.
+async fn poll_body<F, Fut, T, E>(
+    body: &mut F,
+    seen: &Arc<Body>,
+    timeout: Option<Duration>,
+) -> Result<T, StepError>
+where
+    F: FnMut() -> Fut + Send,
+    Fut: Future<Output = Result<T, E>> + Send,
+    E: Into<StepError>,
+{
+    let begun = catch_unwind(AssertUnwindSafe(|| {
+        let _entered = enter_body(seen);
+        body()
+    }));
+    let mut attempt = pin!(begun.map_err(|panic| panicked(&*panic))?);
+    let clock = Arc::clone(seen.core.engine.store.clock());
+    let mut limit = timeout.map(|limit| clock.sleep(limit));
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let _entered = enter_body(seen);
+            attempt.as_mut().poll(cx)
+        }));
+        match polled {
+            Ok(Poll::Ready(result)) => return Poll::Ready(result.map_err(Into::into)),
+            Err(panic) => return Poll::Ready(Err(panicked(&*panic))),
+            Ok(Poll::Pending) => {}
+        }
+        match limit.as_mut().map(|limit| limit.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => {
+                let limit = timeout.unwrap_or_default();
+                let message = format!("the attempt took longer than {limit:?}");
+                Poll::Ready(Err(StepError::of(StepErrorKind::Timeout, Class::Transient, message)))
+            }
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// A panic as an error. It is a bug, so it is not retried; a resumed run tries again.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> StepError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    StepError::of(StepErrorKind::Panicked, Class::Permanent, format!("panicked: {text}"))
+}
+
+/// What a step's body can know of itself and do beside returning a value.
+#[derive(Clone, Debug)]
+pub struct StepInfo {
+    body: Arc<Body>,
+}
+
+impl StepInfo {
+    /// Of the step whose body calls this; `None` outside of a body.
+    ///
+    /// Ask at the beginning of the body: a task spawned by it is outside.
+    pub fn current() -> Option<Self> {
+        crate::current::body().map(|body| Self { body })
+    }
+
+    pub(crate) fn here() -> FlowResult<Self> {
+        Self::current().ok_or_else(|| {
+            let message = "a step's body was called outside of its step";
+            StepError::of(StepErrorKind::Misplaced, Class::Permanent, message)
+        })
+    }
+
+    /// The step's name.
+    pub fn name(&self) -> &str {
+        self.body.position.name()
+    }
+
+    /// The step's position.
+    pub fn position(&self) -> &crate::Position {
+        &self.body.position
+    }
+
+    /// The run's id.
+    pub fn run_id(&self) -> &str {
+        &self.body.core.id
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.body.attempt
+    }
+
+    /// True when the run failed at this step and was resumed.
+    pub fn recovering(&self) -> bool {
+        self.body.recovering
+    }
+
+    /// The same for every attempt at this step, whatever crashes or resumes lie in between, and
+    /// different for every other step and run: 64 hexadecimal digits. Hand it to the service that is
+    /// called, so that a repeated call changes nothing.
+    pub fn idempotency_key(&self) -> String {
+        self.body.core.idempotency_key(&self.body.position)
+    }
+
+    /// Whether the run was cancelled meanwhile.
+    pub fn is_cancelled(&self) -> bool {
+        self.body.core.is_cancelled()
+    }
+
+    /// Resolves when the run is cancelled. The body decides what to do about it; its result counts.
+    pub async fn cancelled(&self) {
+        self.body.core.cancelled().await;
+    }
+
+    /// Adds writes to the commit that records this step's success: with it they happen exactly once,
+    /// whatever crashes. Nothing is written if the attempt fails.
+    pub fn write(&self, write: impl FnOnce(&mut Batch)) {
+        write(&mut self.body.writes.lock());
+    }
+}
+
+/// A step's name.
+pub(crate) type Name = Cow<'static, str>;

@@ -1,0 +1,81 @@
+//! One task that wakes every run that is not resident, from one ordered map.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use resurge_store::Timestamp;
+use tokio::sync::Notify;
+
+use crate::engine::Engine;
+use crate::signal::WOKEN;
+
+/// Wall time may be set; it is looked at again at least this often.
+const MAX_SLEEP: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    due: Mutex<BTreeMap<(Timestamp, Arc<str>), ()>>,
+    changed: Notify,
+}
+
+impl Timers {
+    pub(crate) fn arm(&self, at: Timestamp, run: Arc<str>) {
+        let first = {
+            let mut due = self.due.lock();
+            let first = due.first_key_value().is_none_or(|((first, _), ())| at < *first);
+            due.insert((at, run), ());
+            first
+        };
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn disarm(&self, at: Timestamp, run: &Arc<str>) {
+        self.due.lock().remove(&(at, Arc::clone(run)));
+    }
+
+    fn take_due(&self, now: Timestamp) -> (Vec<Arc<str>>, Option<Timestamp>) {
+        let mut due = self.due.lock();
+        let mut fired = Vec::new();
+        while let Some(entry) = due.first_entry() {
+            if entry.key().0 > now {
+                return (fired, Some(entry.key().0));
+            }
+            fired.push(entry.remove_entry().0.1);
+        }
+        (fired, None)
+    }
+}
+
+/// Runs until the engine is gone or closes.
+pub(crate) async fn run(engine: Weak<Engine>) {
+    loop {
+        let Some(strong) = engine.upgrade() else { return };
+        if strong.is_closing() {
+            return;
+        }
+        let now = strong.store.now();
+        let (fired, next) = strong.timers.take_due(now);
+        for run in fired {
+            strong.wake(&run, WOKEN);
+        }
+        let clock = Arc::clone(strong.store.clock());
+        let sleep = next.map_or(MAX_SLEEP, |next| next.saturating_since(now).min(MAX_SLEEP));
+        let sleep = clock.sleep(sleep);
+        let changed = strong.timers.changed.notified();
+        tokio::select! {
+            () = sleep => {}
+            () = changed => {}
+        }
+    }
+}
+
+impl Timers {
+    /// Lets the task look at the engine again.
+    pub(crate) fn poke(&self) {
+        self.changed.notify_one();
+    }
+}

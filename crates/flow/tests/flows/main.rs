@@ -1,0 +1,10 @@
+//! What a user of flows could do, on the in-memory store and in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod basics;
+mod support;
