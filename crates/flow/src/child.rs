@@ -1,5 +1,7 @@
 //! Child runs: started with their parent's record of it, their result put into the parent's inbox.
 
+use std::fmt::Write;
+
 use resurge_store::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -123,7 +125,10 @@ fn child_id(run: &str, position: &str) -> String {
         return id;
     }
     let digest = Sha256::digest(id.as_bytes());
-    let mut short: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    short.insert_str(0, "child/");
+    let mut short = "child/".to_owned();
+    for byte in digest.iter().take(16) {
+        // Writing to a string does not fail.
+        let _ = write!(short, "{byte:02x}");
+    }
     short
 }

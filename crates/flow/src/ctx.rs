@@ -117,11 +117,11 @@ impl Ctx {
     pub fn scope(&self, name: impl Into<Name>) -> FlowResult<Self> {
         let name = name.into();
         check_name(&name)?;
-        self.inner_scope(name)
+        self.inner_scope(&name)
     }
 
-    pub(crate) fn inner_scope(&self, name: Name) -> FlowResult<Self> {
-        self.in_flow(&name)?;
+    pub(crate) fn inner_scope(&self, name: &str) -> FlowResult<Self> {
+        self.in_flow(name)?;
         let counted = Cow::Owned(format!("@scope:{name}"));
         let nth =
             self.core.with(|state| state.machine.next_position(&self.scope, counted).occurrence());
@@ -130,7 +130,7 @@ impl Ctx {
             path.push_str(&self.scope);
             path.push('/');
         }
-        path.push_str(&name);
+        path.push_str(name);
         if nth > 0 {
             path.push('#');
             path.push_str(&nth.to_string());

@@ -55,6 +55,12 @@ pub(crate) enum Stop {
     Closing,
 }
 
+impl From<Mismatch> for Stop {
+    fn from(Mismatch { position, journal, code }: Mismatch) -> Self {
+        Self::Blocked(BlockReason::NonDeterminism { position, journal, code })
+    }
+}
+
 pub(crate) struct Driver {
     engine: Arc<Engine>,
     resident: Arc<Resident>,
@@ -138,17 +144,12 @@ impl Driver {
                             self.poll_flow().await;
                         }
                         Ok(false) => return Ok(()),
-                        Err(mismatch) => return Err(self.mismatch(mismatch)),
+                        Err(mismatch) => return Err(Stop::from(mismatch)),
                     }
                 }
-                Reveal::Mismatch(mismatch) => return Err(self.mismatch(mismatch)),
+                Reveal::Mismatch(mismatch) => return Err(Stop::from(mismatch)),
             }
         }
-    }
-
-    fn mismatch(&self, mismatch: Mismatch) -> Stop {
-        let Mismatch { position, journal, code } = mismatch;
-        Stop::Blocked(BlockReason::NonDeterminism { position, journal, code })
     }
 
     /// Polls the flow until it is pending with no wake outstanding, or has returned.
@@ -230,16 +231,16 @@ impl Driver {
             if flags != 0 {
                 return Poll::Ready(Event::Flags(flags));
             }
-            if let Some(front) = commits.front_mut() {
-                if let Poll::Ready(outcome) = front.commit.as_mut().poll(cx) {
-                    return Poll::Ready(Event::Committed(outcome));
-                }
+            if let Some(front) = commits.front_mut()
+                && let Poll::Ready(outcome) = front.commit.as_mut().poll(cx)
+            {
+                return Poll::Ready(Event::Committed(outcome));
             }
-            if let Some((_, sleep)) = sleeper {
-                if sleep.as_mut().poll(cx).is_ready() {
-                    *sleeper = None;
-                    return Poll::Ready(Event::Time);
-                }
+            if let Some((_, sleep)) = sleeper
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                *sleeper = None;
+                return Poll::Ready(Event::Time);
             }
             Poll::Pending
         })

@@ -199,10 +199,9 @@ impl Engine {
             (until, deadline) => until.or(deadline),
         };
         let waits = match &live.state {
-            // Its code may have changed, or be there now.
-            Waiting::Running | Waiting::Blocked(_) => false,
-            // Its gate is known only once the step asks again.
-            Waiting::Parked { .. } => false,
+            // A blocked run's code may have changed, or be there now; a parked one's gate is known only
+            // once its step asks again.
+            Waiting::Running | Waiting::Blocked(_) | Waiting::Parked { .. } => false,
             _ => until.is_none_or(|until| until > now),
         };
         let (phase, begins) = if self.options.start_paused {

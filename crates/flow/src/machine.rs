@@ -126,23 +126,20 @@ impl Machine {
     ) -> SlotId {
         let position = self.next_position(scope, name);
         let id = self.slots.add(Slot::new(position, kind, self.revealed, shielded));
-        if !self.live {
-            if let Some(slot) = self.slots.get(id) {
-                if let Some(fact) = self.facts.get_mut(&slot.position) {
-                    fact.claimed = true;
-                }
-                self.open.insert(slot.position.clone(), id);
+        if !self.live
+            && let Some(slot) = self.slots.get(id)
+        {
+            if let Some(fact) = self.facts.get_mut(&slot.position) {
+                fact.claimed = true;
             }
+            self.open.insert(slot.position.clone(), id);
         }
         // What is claimed after the cancellation was revealed never begins.
-        if let (Some(reason), false) = (self.cancelled, shielded) {
-            if kind != Kind::Set && kind != Kind::Patch {
-                if let Some(slot) = self.slots.get_mut(id) {
-                    let position = slot.position.clone();
-                    slot.state = SlotState::Revealed(Outcome::Err(cancelled_error(reason)));
-                    self.open.remove(&position);
-                }
-            }
+        if let Some(reason) = self.cancelled.filter(|_| !shielded)
+            && let Some(slot) = self.slots.get_mut(id)
+        {
+            slot.state = SlotState::Revealed(Outcome::Err(cancelled_error(reason)));
+            self.open.remove(&slot.position);
         }
         id
     }
@@ -503,11 +500,11 @@ impl Machine {
         }
         for (position, fact) in &self.facts {
             let claimed = self.open.get(position).and_then(|id| self.slots.get(*id));
-            if let (Some(kind), Some(slot)) = (fact.kind, claimed) {
-                if kind != slot.kind {
-                    let found = self.open.get(position).copied();
-                    return Err(self.mismatch(position, kind, found));
-                }
+            if let (Some(kind), Some(slot)) = (fact.kind, claimed)
+                && kind != slot.kind
+            {
+                let found = self.open.get(position).copied();
+                return Err(self.mismatch(position, kind, found));
             }
         }
         self.live = true;

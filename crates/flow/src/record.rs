@@ -300,6 +300,7 @@ pub struct Failed {
     pub suspended: Vec<Value>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(n: &u32) -> bool {
     *n == 0
 }

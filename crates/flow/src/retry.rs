@@ -31,8 +31,10 @@ pub struct Retry {
     max_delay: Duration,
     max_attempts: Option<u32>,
     jitter: f64,
-    only_if: Option<Arc<dyn Fn(&StepError) -> bool + Send + Sync>>,
+    only_if: Option<Arc<Filter>>,
 }
+
+type Filter = dyn Fn(&StepError) -> bool + Send + Sync;
 
 #[derive(Clone)]
 enum Delay {

@@ -31,7 +31,7 @@ pub struct Step<'c, F, T> {
     claimed: Result<Claimed, StepError>,
     body: F,
     options: Options,
-    lives: PhantomData<(&'c (), fn() -> T)>,
+    lives: PhantomData<&'c fn() -> T>,
 }
 
 #[derive(Debug, Default)]
@@ -205,9 +205,10 @@ where
             }
             Err(error) => {
                 failed = attempt;
-                let wait = match core.is_cancelled() {
-                    true => None,
-                    false => options.retry.after(failed, &error, core.engine.fraction()),
+                let wait = if core.is_cancelled() {
+                    None
+                } else {
+                    options.retry.after(failed, &error, core.engine.fraction())
                 };
                 let record = error.record().clone();
                 *original = Some(error);

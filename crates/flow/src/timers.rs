@@ -1,6 +1,6 @@
 //! One task that wakes every run that is not resident, from one ordered map.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    due: Mutex<BTreeMap<(Timestamp, Arc<str>), ()>>,
+    due: Mutex<BTreeSet<(Timestamp, Arc<str>)>>,
     changed: Notify,
 }
 
@@ -24,8 +24,8 @@ impl Timers {
     pub(crate) fn arm(&self, at: Timestamp, run: Arc<str>) {
         let first = {
             let mut due = self.due.lock();
-            let first = due.first_key_value().is_none_or(|((first, _), ())| at < *first);
-            due.insert((at, run), ());
+            let first = due.first().is_none_or(|(first, _)| at < *first);
+            due.insert((at, run));
             first
         };
         if first {
@@ -40,11 +40,12 @@ impl Timers {
     fn take_due(&self, now: Timestamp) -> (Vec<Arc<str>>, Option<Timestamp>) {
         let mut due = self.due.lock();
         let mut fired = Vec::new();
-        while let Some(entry) = due.first_entry() {
-            if entry.key().0 > now {
-                return (fired, Some(entry.key().0));
+        while let Some((at, run)) = due.pop_first() {
+            if at > now {
+                due.insert((at, run));
+                return (fired, Some(at));
             }
-            fired.push(entry.remove_entry().0.1);
+            fired.push(run);
         }
         (fired, None)
     }

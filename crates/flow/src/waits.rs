@@ -170,13 +170,12 @@ async fn sleep(claimed: &Claimed, until: Timestamp) -> FlowResult<()> {
         Turn::Revealed(outcome) => outcome,
         Turn::Begin => {
             let until = begin_wait(claimed, Some(until), None).unwrap_or(until);
-            match claimed.wait_until(Wait::Timer(until), until).await {
-                Err(outcome) => outcome,
-                Ok(()) => {
-                    let done = Outcome::Ok(Payload::default());
-                    core.with(|state| state.machine.complete(claimed.id, done, 0, Vec::new()));
-                    claimed.revealed().await
-                }
+            if let Err(outcome) = claimed.wait_until(Wait::Timer(until), until).await {
+                outcome
+            } else {
+                let done = Outcome::Ok(Payload::default());
+                core.with(|state| state.machine.complete(claimed.id, done, 0, Vec::new()));
+                claimed.revealed().await
             }
         }
     };
@@ -192,9 +191,10 @@ pub(crate) fn begin_wait(
     until: Option<Timestamp>,
     what: Option<String>,
 ) -> Option<Timestamp> {
-    claimed.core.with(|state| match state.machine.fact(claimed.id).filter(|fact| fact.opened) {
-        Some(fact) => fact.until,
-        None => {
+    claimed.core.with(|state| {
+        if let Some(fact) = state.machine.fact(claimed.id).filter(|f| f.opened) {
+            fact.until
+        } else {
             state.machine.open(claimed.id, until, what);
             until
         }
@@ -236,8 +236,8 @@ async fn take_signal(claimed: &Claimed, within: Option<Duration>) -> Outcome {
 
 /// Takes the oldest message that `wanted` accepts; its key is deleted with the record of it.
 pub(crate) fn take_mail<R>(state: &mut State, wanted: impl Fn(&Message) -> Option<R>) -> Option<R> {
-    let found = state.mail.iter().enumerate();
-    let (at, taken) = found.filter_map(|(at, mail)| Some((at, wanted(&mail.message)?))).next()?;
+    let mut found = state.mail.iter().enumerate();
+    let (at, taken) = found.find_map(|(at, mail)| Some((at, wanted(&mail.message)?)))?;
     if let Some(Mail { key, .. }) = state.mail.remove(at) {
         state.taken.push(key);
     }

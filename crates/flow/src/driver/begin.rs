@@ -76,7 +76,7 @@ async fn execute(
         engine.metrics.replayed.increment(journal.records);
     }
     let Started { flow, input, seed, at, parent, .. } = journal.started.clone();
-    let Some(code) = engine.code(&flow) else {
+    let Some(registered) = engine.code(&flow) else {
         return Err(Stop::Blocked(BlockReason::Unregistered { flow }));
     };
     let identity = Identity {
@@ -92,7 +92,7 @@ async fn execute(
     let mut machine = journal.into_machine();
     machine.paused = paused;
     let core = RunCore::new(identity, Arc::clone(engine), machine, suspended);
-    let flow = code
+    let flow = registered
         .begin(Ctx::new(Arc::clone(&core)), &input)
         .map_err(|e| Stop::Blocked(BlockReason::Input(e.record().to_string())))?;
     let mut driver = Driver {

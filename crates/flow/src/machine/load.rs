@@ -107,9 +107,19 @@ impl Journal {
                 self.resume(&resumed);
                 return Ok(());
             }
-            Record::Succeeded(ending) => return self.end(Ending::Succeeded(ending)),
-            Record::Failed(ending) => return self.end(Ending::Failed(ending)),
-            Record::Cancelled(ending) => return self.end(Ending::Cancelled(ending)),
+            Record::Succeeded(ending) => {
+                self.ending = Some(Ending::Succeeded(ending));
+                return Ok(());
+            }
+            Record::Failed(ending) => {
+                self.suspended.clone_from(&ending.suspended);
+                self.ending = Some(Ending::Failed(ending));
+                return Ok(());
+            }
+            Record::Cancelled(ending) => {
+                self.ending = Some(Ending::Cancelled(ending));
+                return Ok(());
+            }
             ref known @ Record::Opened(ref r) => fact(&r.position, r.born, known),
             ref known @ Record::AttemptFailed(ref r) => fact(&r.position, r.born, known),
             ref known @ Record::Parked(ref r) => fact(&r.position, r.born, known),
@@ -117,14 +127,6 @@ impl Journal {
             ref known @ Record::Patched(ref r) => fact(&r.position, r.born, known),
         };
         self.items.push(Item { ordinal, what });
-        Ok(())
-    }
-
-    fn end(&mut self, ending: Ending) -> Result<(), &'static str> {
-        if let Ending::Failed(failed) = &ending {
-            self.suspended.clone_from(&failed.suspended);
-        }
-        self.ending = Some(ending);
         Ok(())
     }
 

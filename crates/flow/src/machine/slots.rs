@@ -64,12 +64,12 @@ pub(crate) struct Slots {
 
 impl Slots {
     pub(crate) fn add(&mut self, slot: Slot) -> SlotId {
-        if let Some(index) = self.free.pop() {
-            if let Some((generation, place)) = self.places.get_mut(index) {
-                *generation += 1;
-                *place = Some(slot);
-                return SlotId { index, generation: *generation };
-            }
+        if let Some(index) = self.free.pop()
+            && let Some((generation, place)) = self.places.get_mut(index)
+        {
+            *generation += 1;
+            *place = Some(slot);
+            return SlotId { index, generation: *generation };
         }
         self.places.push((0, Some(slot)));
         SlotId { index: self.places.len() - 1, generation: 0 }
@@ -86,11 +86,11 @@ impl Slots {
     }
 
     pub(crate) fn remove(&mut self, id: SlotId) {
-        if self.get(id).is_some() {
-            if let Some((_, place)) = self.places.get_mut(id.index) {
-                *place = None;
-                self.free.push(id.index);
-            }
+        if self.get(id).is_some()
+            && let Some((_, place)) = self.places.get_mut(id.index)
+        {
+            *place = None;
+            self.free.push(id.index);
         }
     }
 

@@ -43,17 +43,18 @@ async fn a_flow_runs_and_its_result_stays() {
     flows.shutdown().await;
 }
 
+async fn both(ctx: Ctx, text: String) -> FlowResult<usize> {
+    let (a, b) = try_join!(
+        ctx.step("a", || async { Ok::<_, StepError>(text.len()) }).into_future(),
+        ctx.step("b", || async { Ok::<_, StepError>(text.len() * 10) }).into_future(),
+    )?;
+    Ok(a + b)
+}
+
 #[tokio::test]
 async fn joined_steps_borrow_and_complete() {
     let (store, _clock) = store();
     let flows = flows(&store);
-    async fn both(ctx: Ctx, text: String) -> FlowResult<usize> {
-        let (a, b) = try_join!(
-            ctx.step("a", || async { Ok::<_, StepError>(text.len()) }).into_future(),
-            ctx.step("b", || async { Ok::<_, StepError>(text.len() * 10) }).into_future(),
-        )?;
-        Ok(a + b)
-    }
     let both = flows.register("both", both).unwrap();
     flows.start().await.unwrap();
     let run = both.start("x", "four".to_owned()).await.unwrap();
