@@ -64,7 +64,7 @@ pub(crate) fn seal(
     let (cipher, nonce) = message.cipher()?;
     let start = out.len();
     // All at once: a vector that grows leaves copies of the plaintext behind.
-    out.reserve_exact(SALT_LEN + COMMITMENT_LEN + len + TAG_LEN);
+    out.reserve(SALT_LEN + COMMITMENT_LEN + len + TAG_LEN);
     out.extend_from_slice(salt);
     out.extend_from_slice(message.commitment());
     let body = out.len();

@@ -94,7 +94,7 @@ pub(crate) fn seal(
     let [a, b, c, d] = key.0.to_be_bytes();
     let header = [VERSION, suite, a, b, c, d];
     let start = out.len();
-    out.reserve_exact(OVERHEAD + len);
+    out.reserve(OVERHEAD + len);
     out.extend_from_slice(&header);
     let sealed = cipher::seal(field, INFO, &aad(header, context), salt, len, out, |out| {
         out.extend_from_slice(plain);

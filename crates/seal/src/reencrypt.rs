@@ -240,7 +240,7 @@ impl Reencrypt {
             }),
         );
         report.add(place.name(), &entry.key, found, rewritten.as_ref().err());
-        rewritten.ok().flatten()
+        rewritten.ok().flatten().filter(|new| *new != entry.value)
     }
 
     /// Replaces what is still what was read, and moves the cursor.

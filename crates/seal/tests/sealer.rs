@@ -358,3 +358,40 @@ fn maps_of_contexts_round_trip() {
         assert_eq!(sealer.decode::<i32>(&context, Codec::Cbor, &stored).unwrap(), *value);
     }
 }
+
+#[test]
+fn stored_bytes_are_read_strictly() {
+    let envelope: Bytes = ring().seal(&here(), b"x").unwrap().into();
+    for stored in [Stored::Plain(Bytes::new()), Stored::Plain("x".into()), Stored::Sealed(envelope)]
+    {
+        let bytes = stored.encode();
+        assert_eq!(Stored::decode(&bytes).unwrap(), stored);
+        for tag in 2..=u8::MAX {
+            let mut other = bytes.to_vec();
+            other[0] = tag;
+            assert!(Stored::decode(&other.into()).is_err(), "{tag}");
+        }
+    }
+    assert!(Stored::decode(&Bytes::new()).is_err());
+    assert!(Stored::decode(&Bytes::from_static(b"\x01 not an envelope")).is_err());
+}
+
+#[test]
+fn mangled_values_are_never_believed() {
+    let sealer = sealer();
+    let whole = sealer.encode(&here(), Codec::Cbor, "hunter2").unwrap();
+    let mut refused = 0;
+    for seed in 0..3_000 {
+        let bytes = resurge_testkit::mangle(&whole, seed);
+        let untouched = bytes == whole;
+        match sealer.decode::<String>(&here(), Codec::Cbor, &bytes.into()) {
+            Ok(value) => assert!(untouched && value == "hunter2", "seed {seed}: {value}"),
+            Err(e) => {
+                assert!(!untouched, "seed {seed}: {e}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 2_000, "{refused}");
+    resurge_testkit::evidence("mangled-seals", &format!("{refused} mangled values, 0 opened"));
+}

@@ -27,3 +27,40 @@ fn the_golden_vector() {
     assert_eq!(envelope.key(), key);
     assert_eq!(envelope.open(material.field(), &context).unwrap().as_slice(), b"hunter2");
 }
+
+/// An envelope of suite 2 whose padded value is exactly `padded`.
+fn forged(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refused> {
+    let material = crate::material::Material::new(&root()).unwrap();
+    let context = Context::new("wf-42", "ctx", "password");
+    let header = [VERSION, SUITE_PADDED, 0, 0, 0, 1];
+    let mut out = header.to_vec();
+    let fill = |out: &mut Vec<u8>| out.extend_from_slice(padded);
+    let aad = aad(header, &context);
+    cipher::seal(material.field(), INFO, &aad, &[9; SALT_LEN], padded.len(), &mut out, fill)
+        .unwrap();
+    Envelope::parse(&out).unwrap().open(material.field(), &context)
+}
+
+#[test]
+fn padding_that_is_none_is_refused() {
+    assert_eq!(forged(b"ab\x80\0\0").unwrap().as_slice(), b"ab");
+    assert_eq!(forged(b"\x80").unwrap().as_slice(), b"");
+    for bad in [&b""[..], b"\0\0", b"ab", b"ab\x81\0", b"ab\x80\0\x01"] {
+        assert!(forged(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn every_byte_of_the_header_is_bound() {
+    let material = crate::material::Material::new(&root()).unwrap();
+    let context = Context::new("wf-42", "ctx", "password");
+    let mut out = Vec::new();
+    seal(KeyId(1), material.field(), &context, &[9; SALT_LEN], 0, b"x", &mut out).unwrap();
+    // With the right key at hand for any id.
+    for id in [0, 2, 0x0100_0001, 0xffff_ffff_u32] {
+        out.splice(2..6, id.to_be_bytes());
+        assert!(Envelope::parse(&out).unwrap().open(material.field(), &context).is_err());
+    }
+    out.splice(2..6, 1_u32.to_be_bytes());
+    assert!(Envelope::parse(&out).unwrap().open(material.field(), &context).is_ok());
+}
