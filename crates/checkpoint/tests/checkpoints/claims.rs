@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use resurge_checkpoint::{Begin, CheckpointError, CheckpointState, Miss, StepPolicy};
 use resurge_store::{Batch, Durability, Namespace};
+use resurge_testkit::FaultStore;
 
-use super::support::{FOREVER, flushed, settle};
+use super::support::{FOREVER, flushed, settle, until};
 use super::{CHARGE, claim, key, memory, open, restarted};
 
 #[tokio::test]
@@ -222,4 +223,60 @@ async fn a_step_that_panics_is_taken_over() {
 /// True; the compiler does not know.
 fn in_the_middle() -> bool {
     std::hint::black_box(true)
+}
+
+/// Its claim is on the way, and the step has not begun: nothing is in doubt.
+#[tokio::test]
+async fn a_caller_that_stops_while_it_claims_leaves_nothing() {
+    let faults = FaultStore::new(resurge_store::MemoryStore::in_memory());
+    let store = resurge_store::Store::new(faults.clone());
+    let checkpoints = open(&store).await;
+    let key = key("charge");
+    faults.hold();
+    let claiming = {
+        let (checkpoints, key) = (checkpoints.clone(), key.clone());
+        tokio::spawn(async move { checkpoints.begin(&key, CHARGE).await })
+    };
+    until("the claim is on its way", || faults.held() == 1).await.unwrap();
+    claiming.abort();
+    assert!(claiming.await.unwrap_err().is_cancelled());
+    faults.release();
+    flushed(&store).await;
+    assert_eq!(checkpoints.inspect(&key).await.unwrap(), None);
+    assert_eq!(checkpoints.stats().started, 0);
+}
+
+/// A step that said that it failed is not in doubt, also when the commit that says so is not made.
+#[tokio::test]
+async fn a_staged_release_that_is_not_committed_releases() {
+    let (store, _) = memory();
+    let checkpoints = open(&store).await;
+    let key = key("charge");
+    let mut failed = claim(&checkpoints, &key, CHARGE).await;
+    failed.stage_release(&mut Batch::new());
+    drop(failed);
+    flushed(&store).await;
+    assert_eq!(checkpoints.inspect(&key).await.unwrap(), None);
+}
+
+/// Nothing changes in the store when a claim is dropped that stays in doubt: who waits is told all the
+/// same.
+#[tokio::test]
+async fn who_waits_is_told_that_the_other_one_is_gone() {
+    let (store, _) = memory();
+    let (checkpoints, other) = (open(&store).await, open(&store).await);
+    let key = key("charge");
+    let held = claim(&checkpoints, &key, CHARGE).await;
+    let waiting: Vec<_> = [&checkpoints, &other]
+        .map(|handle| {
+            let (handle, key) = (handle.clone(), key.clone());
+            tokio::spawn(async move { handle.begin(&key, CHARGE).await })
+        })
+        .into();
+    settle().await;
+    drop(held);
+    for caller in waiting {
+        let refused = caller.await.unwrap();
+        assert!(matches!(refused, Err(CheckpointError::InDoubt { .. })), "{refused:?}");
+    }
 }

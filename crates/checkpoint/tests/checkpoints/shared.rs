@@ -9,9 +9,10 @@ use resurge_checkpoint::{
     StepPolicy,
 };
 use resurge_store::{
-    Batch, BoxFuture, CommitSeq, Durability, Key, KeyRange, MemoryStore, Namespace, Page, Result,
-    ScanOptions, StateStore, Store, StoreInfo, VirtualClock, Watch,
+    Batch, BoxFuture, CommitSeq, Durability, ErrorKind, Key, KeyRange, MemoryStore, Namespace,
+    Page, Result, ScanOptions, StateStore, Store, StoreInfo, VirtualClock, Watch,
 };
+use resurge_testkit::{Call, Fault, FaultStore};
 use tokio::sync::Notify;
 
 use super::support::{FOREVER, settle, until};
@@ -19,7 +20,7 @@ use super::{CHARGE, claim, key};
 
 /// The view of one process on a store that others use, too.
 #[derive(Debug)]
-struct Process(Arc<MemoryStore>);
+struct Process(Arc<dyn StateStore>);
 
 impl StateStore for Process {
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Bytes>>> {
@@ -49,13 +50,13 @@ impl StateStore for Process {
 
 const LEASE: Duration = Duration::from_secs(30);
 
-async fn process(memory: &Arc<MemoryStore>, clock: &VirtualClock) -> (Checkpoints, Store) {
-    let store = Store::new(Process(Arc::clone(memory))).with_clock(clock.clone());
+async fn process(backend: &Arc<dyn StateStore>, clock: &VirtualClock) -> (Checkpoints, Store) {
+    let store = Store::new(Process(Arc::clone(backend))).with_clock(clock.clone());
     let options = CheckpointOptions::new().lease(LEASE);
     (Checkpoints::open(&store, options).await.unwrap(), store)
 }
 
-fn shared() -> (Arc<MemoryStore>, VirtualClock) {
+fn shared() -> (Arc<dyn StateStore>, VirtualClock) {
     (Arc::new(MemoryStore::in_memory()), VirtualClock::new())
 }
 
@@ -63,7 +64,11 @@ fn shared() -> (Arc<MemoryStore>, VirtualClock) {
 #[tokio::test]
 async fn a_claim_is_renewed_while_the_step_runs() {
     let (memory, clock) = shared();
-    let (here, store) = process(&memory, &clock).await;
+    // A renewal that fails is no end: the next one holds.
+    let faults = FaultStore::from_arc(Arc::clone(&memory));
+    faults.fail(Call::Commit, 4, Fault::before(ErrorKind::Unavailable));
+    let faulty: Arc<dyn StateStore> = Arc::new(faults.clone());
+    let (here, store) = process(&faulty, &clock).await;
     let (there, _) = process(&memory, &clock).await;
     let key = key("slow");
     let gate = Arc::new(Notify::new());
@@ -84,9 +89,14 @@ async fn a_claim_is_renewed_while_the_step_runs() {
         tokio::spawn(async move { there.run(&key, FOREVER, body).await })
     };
     until("the other one waits", || clock.sleepers() == 2).await.unwrap();
-    for _ in 0..12 {
+    for turn in 0..12 {
         clock.advance(LEASE / 3);
         let renewed = store.now().saturating_add(LEASE);
+        if turn == 1 {
+            until("it is refused", || faults.calls(Call::Commit) == 4).await.unwrap();
+            until("both sleep", || clock.sleepers() == 2).await.unwrap();
+            continue;
+        }
         let mut turns = 0_u64;
         loop {
             let info = here.inspect(&key).await.unwrap().unwrap();
