@@ -67,8 +67,8 @@ async fn a_claim_is_renewed_while_the_step_runs() {
     // A renewal that fails is no end: the next one holds.
     let faults = FaultStore::from_arc(Arc::clone(&memory));
     faults.fail(Call::Commit, 4, Fault::before(ErrorKind::Unavailable));
-    let faulty: Arc<dyn StateStore> = Arc::new(faults.clone());
-    let (here, store) = process(&faulty, &clock).await;
+    let flaky: Arc<dyn StateStore> = Arc::new(faults.clone());
+    let (here, store) = process(&flaky, &clock).await;
     let (there, _) = process(&memory, &clock).await;
     let key = key("slow");
     let gate = Arc::new(Notify::new());
