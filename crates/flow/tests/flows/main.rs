@@ -7,4 +7,5 @@
 )]
 
 mod basics;
+mod listing;
 mod support;
