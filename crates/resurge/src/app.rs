@@ -27,14 +27,18 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone)]
 pub struct Resurge {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     store: Store,
     #[cfg(feature = "sled")]
     embedded: Option<Embedded>,
     opened: Mutex<Opened>,
+    #[cfg(feature = "flow")]
+    pub(crate) flows: crate::flows::Slot,
+    #[cfg(feature = "seal")]
+    pub(crate) sealer: resurge_seal::Sealer,
     /// Held by whoever shuts down, so that a second caller waits for the first.
     ending: tokio::sync::Mutex<bool>,
 }
@@ -88,16 +92,30 @@ impl Resurge {
         Builder::default()
     }
 
-    #[cfg_attr(not(feature = "sled"), expect(unused_variables, reason = "there is none then"))]
-    pub(crate) fn new(store: Store, embedded: Option<Embedded>) -> Self {
+    #[cfg_attr(
+        not(all(feature = "sled", feature = "flow")),
+        expect(unused_variables, reason = "without the feature there is nothing to keep")
+    )]
+    pub(crate) fn new(store: Store, embedded: Option<Embedded>, builder: Builder) -> Self {
         let inner = Inner {
             store,
             #[cfg(feature = "sled")]
             embedded,
             opened: Mutex::default(),
+            #[cfg(feature = "flow")]
+            flows: crate::flows::Slot::new(builder.flows),
+            #[cfg(feature = "seal")]
+            sealer: builder.sealer,
             ending: tokio::sync::Mutex::new(false),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The ring and policy the app was opened with.
+    #[cfg(feature = "seal")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
+    pub fn sealer(&self) -> &resurge_seal::Sealer {
+        &self.inner.sealer
     }
 
     /// The store, for data of your own.
@@ -148,7 +166,8 @@ impl Resurge {
         self.inner.embedded.as_ref()
     }
 
-    /// Ends in order: journals take a final snapshot and close, then logs, then the store, which makes
+    /// Ends in order: flows stop at a step's boundary, journals take a final snapshot and close, then
+    /// logs, then the store, which makes
     /// everything submitted durable. Later calls on any handle answer that it is closed.
     ///
     /// Idempotent: a second call waits for the first and is `Ok`. Not cancel safe: when dropped, what

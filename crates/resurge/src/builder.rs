@@ -1,11 +1,13 @@
 //! How an app is opened.
 
 use std::fmt;
+#[cfg(feature = "sled")]
 use std::path::PathBuf;
 
 use resurge_store::{Clock, Entropy, Store};
 
 use crate::app::Resurge;
+#[cfg(feature = "sled")]
 use crate::error::Result;
 
 /// Settings of an app; see [`Resurge::builder`].
@@ -16,6 +18,10 @@ pub struct Builder {
     entropy: Option<Box<dyn FnOnce(Store) -> Store + Send>>,
     #[cfg(feature = "sled")]
     sled: Option<resurge_store_sled::SledOptions>,
+    #[cfg(feature = "seal")]
+    pub(crate) sealer: resurge_seal::Sealer,
+    #[cfg(feature = "flow")]
+    pub(crate) flows: resurge_flow::FlowsOptions,
 }
 
 impl Builder {
@@ -39,6 +45,31 @@ impl Builder {
         self
     }
 
+    /// Seals sensitive values of flows: with which keys, and what is sensitive.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use resurge::{KeyRing, Resurge, Sealer, SensitivePolicy};
+    /// let ring = KeyRing::from_bytes(1, &[7; 32])?; // better: `KeyRing::from_env`
+    /// let policy = SensitivePolicy::new().names(["pwd", "password", "*_token"])?;
+    /// let app = Resurge::builder().sealer(Sealer::new(ring, policy)).in_memory();
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "seal")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
+    pub fn sealer(mut self, sealer: resurge_seal::Sealer) -> Self {
+        self.sealer = sealer;
+        self
+    }
+
+    /// Options of the app's flows. Its sealer and its checkpoints are put in.
+    #[cfg(feature = "flow")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "flow")))]
+    pub fn flows(mut self, options: resurge_flow::FlowsOptions) -> Self {
+        self.flows = options;
+        self
+    }
+
     /// Opens the embedded store in `path`, or creates it when the directory is absent or empty.
     ///
     /// # Errors
@@ -55,13 +86,13 @@ impl Builder {
         tracing::info!(%report, "store opened");
         let store = Arc::new(store);
         let app_store = self.dress(Store::from_arc(Arc::clone(&store) as _));
-        Ok(Resurge::new(app_store, Some(crate::app::Embedded { store, report })))
+        Ok(Resurge::new(app_store, Some(crate::app::Embedded { store, report }), self))
     }
 
     /// Runs on a store you have: another backend, a shared one, or one under test.
     pub fn on(mut self, store: Store) -> Resurge {
         let store = self.dress(store);
-        Resurge::new(store, None)
+        Resurge::new(store, None, self)
     }
 
     /// Runs in memory: nothing survives the process.
@@ -86,6 +117,10 @@ impl fmt::Debug for Builder {
         out.field("own_clock", &self.clock.is_some()).field("own_entropy", &self.entropy.is_some());
         #[cfg(feature = "sled")]
         out.field("sled", &self.sled);
+        #[cfg(feature = "seal")]
+        out.field("sealer", &self.sealer);
+        #[cfg(feature = "flow")]
+        out.field("flows", &self.flows);
         out.finish()
     }
 }

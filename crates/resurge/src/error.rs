@@ -28,6 +28,10 @@ pub enum Error {
     #[cfg(feature = "checkpoint")]
     #[error(transparent)]
     Checkpoint(#[from] resurge_checkpoint::CheckpointError),
+    /// Flows could not be opened, registered or started.
+    #[cfg(feature = "flow")]
+    #[error(transparent)]
+    Flow(#[from] resurge_flow::FlowError),
     /// The name is open already; a second handle would fence the first. Clone the first instead.
     #[error("{kind} `{name}` is open already; clone the handle that is")]
     AlreadyOpen {

@@ -4,6 +4,8 @@
 mod app;
 mod builder;
 mod error;
+#[cfg(feature = "flow")]
+mod flows;
 #[cfg(any(feature = "wal", feature = "snapshot", feature = "checkpoint"))]
 mod parts;
 mod status;
@@ -12,10 +14,18 @@ mod status;
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
 #[doc(inline)]
 pub use resurge_checkpoint as checkpoint;
+#[cfg(feature = "flow")]
+#[cfg_attr(docsrs, doc(cfg(feature = "flow")))]
+#[doc(inline)]
+pub use resurge_flow as flow;
 #[cfg(feature = "journal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 #[doc(inline)]
 pub use resurge_journal as journal;
+#[cfg(feature = "seal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
+#[doc(inline)]
+pub use resurge_seal as seal;
 #[cfg(feature = "snapshot")]
 #[cfg_attr(docsrs, doc(cfg(feature = "snapshot")))]
 #[doc(inline)]
@@ -37,9 +47,18 @@ pub use error::{Error, Result};
 #[cfg(feature = "checkpoint")]
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
 pub use resurge_checkpoint::{CheckpointKey, CheckpointOptions, Checkpoints, StepPolicy};
+#[cfg(feature = "flow")]
+#[cfg_attr(docsrs, doc(cfg(feature = "flow")))]
+pub use resurge_flow::{
+    Ctx, FlowError, FlowOptions, FlowRef, FlowResult, Flows, FlowsOptions, Retry, RunHandle,
+    RunState, StepError,
+};
 #[cfg(feature = "journal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 pub use resurge_journal::{JournalOptions, Journaled, PlainMachine, StateMachine};
+#[cfg(feature = "seal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
+pub use resurge_seal::{KeyRing, Sealer, Sensitive, SensitivePolicy};
 #[cfg(feature = "snapshot")]
 #[cfg_attr(docsrs, doc(cfg(feature = "snapshot")))]
 pub use resurge_snapshot::{SnapshotOptions, Snapshots};

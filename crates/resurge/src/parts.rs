@@ -42,7 +42,7 @@ impl Resurge {
         let part = Part {
             kind: "wal",
             name: name.to_owned(),
-            order: 1,
+            order: 2,
             close: Box::new(move || Box::pin(async move { Ok(closing.close().await?) })),
             status: Box::new(move || PartStatus::Wal {
                 name: status.name().to_owned(),
@@ -88,7 +88,7 @@ impl Resurge {
         let part = Part {
             kind: "snapshots",
             name: name.clone(),
-            order: 1,
+            order: 2,
             close: Box::new(|| Box::pin(std::future::ready(Ok(())))),
             status: Box::new(move || PartStatus::Snapshots { name: name.clone() }),
         };
@@ -157,7 +157,7 @@ impl Resurge {
         let part = Part {
             kind: "journal",
             name: name.to_owned(),
-            order: 0,
+            order: 1,
             close: Box::new(move || Box::pin(async move { Ok(closing.close().await?) })),
             status: Box::new(move || {
                 let (stats, failure) = match shown.stats() {
@@ -221,7 +221,7 @@ impl Resurge {
         let part = Part {
             kind: "checkpoints",
             name: "checkpoints".to_owned(),
-            order: 1,
+            order: 2,
             close: Box::new(|| Box::pin(std::future::ready(Ok(())))),
             status: Box::new(move || {
                 let stats = shown.stats();

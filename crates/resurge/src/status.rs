@@ -61,6 +61,9 @@ pub enum PartStatus {
         /// Calls refused because a step is in doubt.
         refused: u64,
     },
+    /// Flows.
+    #[cfg(feature = "flow")]
+    Flows(resurge_flow::FlowsStatus),
     /// A journal.
     Journal {
         /// Its name.
