@@ -50,7 +50,7 @@ impl Builder {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use resurge::{KeyRing, Resurge, Sealer, SensitivePolicy};
-    /// let ring = KeyRing::from_bytes(1, &[7; 32])?; // better: `KeyRing::from_env`
+    /// let ring = KeyRing::from_bytes(1, &[7, 1, 8, 2].repeat(8))?; // better: `KeyRing::from_env`
     /// let policy = SensitivePolicy::new().names(["pwd", "password", "*_token"])?;
     /// let app = Resurge::builder().sealer(Sealer::new(ring, policy)).in_memory();
     /// # Ok(()) }
