@@ -23,8 +23,8 @@ impl Breaker {
         }
     }
 
-    /// Waits until a call would be admitted.
-    pub(crate) async fn admissible(&self) {
+    /// Waits until a call would be admitted, and takes nothing: somebody else may be faster. Cancel safe.
+    pub async fn admissible(&self) {
         loop {
             let moved = self.shared.moved.notified();
             tokio::pin!(moved);

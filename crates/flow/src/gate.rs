@@ -3,9 +3,12 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use resurge_store::{Batch, BoxFuture, Timestamp};
+use resurge_store::{Batch, BoxFuture, Store, Timestamp};
 
 use crate::StepError;
+
+#[cfg(feature = "breaker")]
+mod breaker;
 
 /// Guards something outside, such as a remote service. A circuit breaker is one.
 ///
@@ -16,8 +19,8 @@ pub trait Gate: Debug + Send + Sync + 'static {
     /// Its name; runs parked behind it are listed under it. At most 200 bytes.
     fn name(&self) -> &str;
 
-    /// Whether an attempt may begin now.
-    fn admit(&self) -> Admission;
+    /// Whether an attempt may begin now; `now` is wall time by the store's clock.
+    fn admit(&self, now: Timestamp) -> Admission;
 
     /// Resolves when [`admit`](Self::admit) is worth asking again. Cancel safe.
     fn released(&self) -> BoxFuture<'static, ()>;
@@ -39,7 +42,14 @@ pub enum Admission {
 pub trait Permit: Debug + Send + Sync + 'static {
     /// The attempt ended. What the gate changes durably goes into `batch`, which is committed with
     /// the step's record; the returned settlement is told whether it was.
-    fn outcome(self: Box<Self>, outcome: Attempt<'_>, batch: &mut Batch) -> Option<Settled>;
+    ///
+    /// `store` is where the batch will be committed.
+    fn outcome(
+        self: Box<Self>,
+        outcome: Attempt<'_>,
+        store: &Store,
+        batch: &mut Batch,
+    ) -> Option<Settled>;
 }
 
 /// Told whether what was staged is committed.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use resurge_store::Batch;
+use resurge_store::{Batch, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -190,7 +190,7 @@ where
         let encode =
             |value: &T| core.engine.values.encode(&core.id, Of::Step, position.name(), value);
         let result = result.and_then(|value| encode(&value));
-        let joins = settle(permits, &result);
+        let joins = settle(permits, &core.engine.store, &result);
         let sets = std::mem::take(&mut *seen.sets.lock());
         match result {
             Ok(payload) => {
@@ -241,7 +241,7 @@ async fn admit(claimed: &Claimed, options: &Options) -> Result<Vec<Box<dyn Permi
     let mut permits = Vec::new();
     'again: loop {
         for gate in &options.gates {
-            match gate.admit() {
+            match gate.admit(core.now()) {
                 Admission::Admitted(permit) => permits.push(permit),
                 Admission::Refused { until } => {
                     // What others admitted is given back unused.
@@ -281,12 +281,16 @@ async fn park(
 }
 
 /// Tells the permits what the attempt came to, and takes what they put into the commit.
-fn settle<P>(permits: Vec<Box<dyn Permit>>, result: &Result<P, StepError>) -> Vec<Join> {
+fn settle<P>(
+    permits: Vec<Box<dyn Permit>>,
+    store: &Store,
+    result: &Result<P, StepError>,
+) -> Vec<Join> {
     let mut joins = Vec::new();
     for permit in permits {
         let attempt = result.as_ref().map_or_else(Attempt::Failed, |_| Attempt::Succeeded);
         let mut batch = Batch::new();
-        if let Some(settled) = permit.outcome(attempt, &mut batch) {
+        if let Some(settled) = permit.outcome(attempt, store, &mut batch) {
             joins.push(Join { batch, settled });
         }
     }
