@@ -105,7 +105,7 @@ impl SledOptions {
             boot_id: crate::boot::boot_id(),
             group: GroupOptions::default(),
             cache_bytes: 64 << 20,
-            overlay_bytes: 64 << 20,
+            overlay_bytes: 128 << 20,
             overlay_wait: Duration::from_secs(5),
             segment_sizes: (1 << 20, 16 << 20),
             image_after: 64 << 20,
@@ -196,7 +196,7 @@ impl SledOptions {
         self
     }
 
-    /// Commits that the index does not hold yet may take this much memory (64 MiB by default).
+    /// Commits that the index does not hold yet may take this much memory (128 MiB by default).
     /// Beyond it commits wait for `wait` (5 s by default), then resolve `Unavailable`.
     #[must_use]
     pub fn overlay(mut self, bytes: usize, wait: Duration) -> Self {

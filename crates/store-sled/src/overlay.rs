@@ -31,7 +31,7 @@ const OPTIMISTIC_SCANS: usize = 3;
 /// How much the overlay may hold and when it is worth draining.
 #[derive(Clone, Debug)]
 pub struct OverlayOptions {
-    /// Commits wait while it holds this many bytes; 64 MiB by default. A larger group is let in when
+    /// Commits wait while it holds this many bytes; 128 MiB by default. A larger group is let in when
     /// it holds nothing.
     pub max_bytes: usize,
     /// It is drained at this many keys; 16,384 by default.
@@ -46,7 +46,7 @@ pub struct OverlayOptions {
 impl Default for OverlayOptions {
     fn default() -> Self {
         Self {
-            max_bytes: 64 << 20,
+            max_bytes: 128 << 20,
             drain_keys: 16 << 10,
             drain_bytes: 4 << 20,
             drain_after: Duration::from_millis(100),
