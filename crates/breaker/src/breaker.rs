@@ -100,7 +100,7 @@ impl Breaker {
     }
 
     /// Takes over another configuration. State, times and attempts stay; so do the counts, unless a
-    /// rule got another window or another kind. What is under way is judged by the new one.
+    /// rule got another window or another kind. The new rules are looked at right away.
     ///
     /// # Errors
     /// What [`BreakerConfig::check`] refuses, and a 32nd change of windows to ones not used before.

@@ -499,6 +499,13 @@ impl Engine {
         self.take_over(&config, &inner);
         inner.machine.config = config;
         inner.machine.act_on_probes(now);
+        if inner.machine.state() == State::Closed
+            && let Some(reason) =
+                self.set(inner.set).and_then(|set| set.verdict(inner.cycle, now.ns))
+        {
+            let generation = inner.machine.generation();
+            inner.machine.trip_by(generation, reason, None, now);
+        }
         let told = self.publish(&mut inner, now.ns);
         drop(inner);
         if told {

@@ -162,6 +162,8 @@ impl Machine {
     /// Somebody opens it. Without a time an open circuit stays as it is; with one it stays open that
     /// long from now on.
     pub(crate) fn trip(&mut self, why: &str, open_for: Option<Duration>, now: At) {
+        // What calls would meet: an open circuit whose time is over is half-open.
+        self.elapse(now);
         match (self.state, open_for) {
             (State::Open, None) => {}
             (State::Open, Some(open_for)) => {

@@ -94,8 +94,9 @@ impl Shared {
 
     /// Puts the newest state into `batch`, and says which number it has.
     pub(crate) fn write_newest(&self, persist: &Persist, batch: &mut Batch) -> u64 {
+        let now = self.at();
         let (mut kept, fresh) =
-            self.engine.read(|machine| (machine.record(&self.name), machine.is_fresh()));
+            self.engine.read(|machine| (machine.record(&self.name), machine.is_fresh(now)));
         if fresh {
             batch.delete(persist.key.clone());
         } else {

@@ -15,11 +15,11 @@ use tokio::runtime::Handle;
 use crate::breaker::Breaker;
 use crate::builder::{BreakerBuilder, OnUnreadable};
 use crate::config::BreakerConfig;
+use crate::engine::Host;
 use crate::error::BuildError;
 use crate::machine::{BreakerRecord, nanos};
 use crate::persist::namespace;
 use crate::record;
-use crate::state::{Mode, State};
 
 /// Options of a [`BreakerRegistry`].
 #[derive(Clone, Debug, PartialEq)]
@@ -249,16 +249,15 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn load_all<Q>(&self, key: impl Fn(&str) -> Option<K>) -> Result<(), BuildError>
+    pub fn load_all(&self, key: impl Fn(&str) -> Option<K>) -> Result<(), BuildError>
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + ToOwned<Owned = K> + fmt::Display,
+        K: Clone + fmt::Display,
     {
         let names: Vec<String> = self.breakers.read().stored.keys().cloned().collect();
         for name in names {
             let own = name.strip_prefix(&*self.name).and_then(|name| name.strip_prefix('/'));
             if let Some(key) = own.and_then(&key) {
-                self.get(key.borrow())?;
+                self.get::<K>(&key)?;
             }
         }
         Ok(())
@@ -311,11 +310,10 @@ impl<K> Kept<K> {
 impl Breaker {
     /// Nobody holds it, and a new one would be the same.
     fn is_forgettable(&self) -> bool {
+        let now = self.shared.at();
         Arc::strong_count(&self.shared) == 1
-            && self.state() == State::Closed
-            && self.mode() == Mode::Active
-            && self.shared.engine.read(crate::machine::Machine::is_fresh)
-            && self.shared.engine.view(0).streak == 0
+            && self.shared.engine.read(|machine| machine.is_fresh(now))
+            && self.shared.engine.view(now.ns).streak == 0
     }
 }
 

@@ -71,7 +71,7 @@ impl Breaker {
         classify: &impl Classify<T, E>,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, BreakerError<E>> {
-        if self.shared.engine.waits() {
+        if self.shared.engine.waits() && self.check().is_some() {
             let wait_at_most = self.config().wait_at_most;
             let permit = self.ready_in_time(wait_at_most).await?;
             return self.await_with(permit.0, classify, call).await;

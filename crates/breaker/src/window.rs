@@ -123,6 +123,9 @@ impl WindowSet {
         for (rule, trip) in self.rules.iter().zip(&config.trip) {
             rule.set(trip);
         }
+        for window in &self.slices {
+            window.unsettle();
+        }
         let warm = self.rules.iter().map(Rule::warm_until).max();
         self.hot.warm_until.store(warm.unwrap_or(0), Ordering::Relaxed);
     }

@@ -110,7 +110,8 @@ impl OpenTime {
         self.closed_at = Some(now);
     }
 
-    fn decayed(&self, config: &OpenConfig, now: At) -> u32 {
+    /// What the next attempt would be now.
+    pub(super) fn decayed(&self, config: &OpenConfig, now: At) -> u32 {
         let (Some(closed), Some(decay)) = (self.closed_at, config.decay) else { return self.next };
         let periods = now.ns.saturating_sub(closed.ns).checked_div(nanos(decay)).unwrap_or(0);
         self.next.saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX))

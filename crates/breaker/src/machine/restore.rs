@@ -74,8 +74,9 @@ impl Machine {
     }
 
     /// Whether a fresh circuit would be the same: nothing needs to be kept.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.state == State::Closed && self.mode == Mode::Active && self.open.next() == 0
+    pub(crate) fn is_fresh(&self, now: At) -> bool {
+        let forgotten = self.open.decayed(&self.config.open, now) == 0;
+        self.state == State::Closed && self.mode == Mode::Active && forgotten
     }
 
     /// Takes a record over, in a machine that was just made. Never makes an open circuit closed, and

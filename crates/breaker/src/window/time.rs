@@ -106,6 +106,11 @@ impl Slices {
         self.settled.store(self.slice(cycle, now_ns), Ordering::SeqCst);
     }
 
+    /// The rules have changed.
+    pub(super) fn unsettle(&self) {
+        self.settled.store(NOT_SETTLED, Ordering::SeqCst);
+    }
+
     pub(super) fn counts(&self, cycle: u16, now_ns: u64) -> Counts {
         let newest = self.slice(cycle, now_ns);
         let first = self.origin(cycle).map_or(0, |origin| origin.tag.load(Ordering::SeqCst));

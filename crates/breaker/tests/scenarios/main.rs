@@ -9,8 +9,10 @@
 
 mod board;
 mod calls;
+mod ends;
 mod half_open;
 mod manual;
 mod open;
 mod slow;
+mod stacks;
 mod time;
