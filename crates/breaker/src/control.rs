@@ -49,9 +49,11 @@ impl Breaker {
     /// Changes the mode. It is kept across restarts and changed by nobody else.
     ///
     /// Results of calls that began under another mode count in the totals only. Shadow closes the
-    /// circuit; from the others it comes back as it was.
+    /// circuit; from the others it comes back as it was. Back to active, the rules are looked at right
+    /// away.
     pub fn set_mode(&self, mode: Mode) {
-        self.command(|machine, now| machine.set_mode(mode, now));
+        let shared = &*self.shared;
+        shared.engine.set_mode(mode, shared.at(), shared);
     }
 
     /// Begins a repair: calls are rejected as [`State::Repairing`](crate::State::Repairing) until it

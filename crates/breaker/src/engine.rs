@@ -499,13 +499,7 @@ impl Engine {
         self.take_over(&config, &inner);
         inner.machine.config = config;
         inner.machine.act_on_probes(now);
-        if inner.machine.state() == State::Closed
-            && let Some(reason) =
-                self.set(inner.set).and_then(|set| set.verdict(inner.cycle, now.ns))
-        {
-            let generation = inner.machine.generation();
-            inner.machine.trip_by(generation, reason, None, now);
-        }
+        self.look_again(&mut inner, now);
         let told = self.publish(&mut inner, now.ns);
         drop(inner);
         if told {
@@ -513,6 +507,30 @@ impl Engine {
         }
         host.released();
         Ok(())
+    }
+
+    /// Changes the mode. Who comes back to active with a rule that holds opens.
+    pub(crate) fn set_mode(&self, mode: Mode, now: At, host: &impl Host) {
+        let mut inner = self.inner.lock();
+        inner.machine.tick(now);
+        inner.machine.set_mode(mode, now);
+        if mode == Mode::Active {
+            self.look_again(&mut inner, now);
+        }
+        let told = self.publish(&mut inner, now.ns);
+        drop(inner);
+        if told {
+            host.changed();
+        }
+    }
+
+    /// Looks at the rules without a call: they, or what they may do, have changed.
+    fn look_again(&self, inner: &mut Inner, now: At) {
+        let generation = inner.machine.generation();
+        let reason = self.set(inner.set).and_then(|set| set.verdict(inner.cycle, now.ns));
+        if let Some(reason) = reason {
+            inner.machine.trip_by(generation, reason, None, now);
+        }
     }
 
     /// State as a caller would meet it now.
@@ -553,7 +571,7 @@ impl Engine {
         let mut frozen = inner.frozen;
         if let Some(set) = self.set(inner.set) {
             streak = set.streak();
-            requests += set.recorded();
+            requests += set.recorded(inner.cycle);
             match inner.machine.state() {
                 State::Closed => frozen = set.view(inner.cycle, now_ns),
                 State::HalfOpen => frozen = (inner.machine.facts().probes.counts(), 0),

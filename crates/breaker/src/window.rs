@@ -18,6 +18,9 @@ use time::Slices;
 
 const COUNT_BITS: u32 = 48;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
+const TURNS: usize = 4;
+/// Of no cycle.
+const ENDED: u64 = 0;
 
 /// What distinguishes one set of windows from another: everything but thresholds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +59,10 @@ pub(crate) enum Noted {
 #[derive(Debug)]
 #[repr(align(128))]
 struct Hot {
-    /// `cycle:16 | calls recorded in it:48`.
-    recorded: AtomicU64,
+    /// `cycle:16 | calls recorded in it:48`, in turns: who is late for a cycle adds to its own count,
+    /// not to the next one's. Only a thread that slept through four cycles could, and is then counted
+    /// as a success.
+    recorded: [AtomicU64; TURNS],
     /// `cycle:16 | failures since the last success:48`.
     streak: AtomicU64,
     /// Up to this many calls a success can make a `min_calls` full.
@@ -99,7 +104,7 @@ impl WindowSet {
             rules.push(Rule::new(trip, place));
         }
         let hot = Hot {
-            recorded: AtomicU64::new(0),
+            recorded: [ENDED; TURNS].map(AtomicU64::new),
             streak: AtomicU64::new(0),
             warm_until: AtomicU64::new(0),
         };
@@ -140,8 +145,26 @@ impl WindowSet {
         for window in &self.slices {
             window.reset(cycle, now_ns);
         }
-        self.hot.streak.store(begin, Ordering::SeqCst);
-        self.hot.recorded.swap(begin, Ordering::SeqCst) & COUNT
+        self.hot.streak.swap(begin, Ordering::SeqCst);
+        let counted = self.hot.recorded.iter().map(|count| match count.load(Ordering::SeqCst) {
+            // What late threads add to one that ended means nothing.
+            ended if ended >> COUNT_BITS == 0 => 0,
+            _ => count.swap(ENDED, Ordering::SeqCst) & COUNT,
+        });
+        let counted = counted.sum();
+        self.turn(cycle).swap(begin, Ordering::SeqCst);
+        counted
+    }
+
+    #[inline]
+    fn turn(&self, cycle: u16) -> &AtomicU64 {
+        let [a, b, c, d] = &self.hot.recorded;
+        match cycle % 4 {
+            0 => a,
+            1 => b,
+            2 => c,
+            _ => d,
+        }
     }
 
     /// Records a call of `cycle`. `now_ns` matters only when [`is_timed`](Self::is_timed).
@@ -149,9 +172,8 @@ impl WindowSet {
     pub(crate) fn record(&self, cycle: u16, failed: bool, slow: bool, now_ns: u64) -> Noted {
         // ORDER: sequentially consistent, as are the failures' counts: of a success that makes
         // `min_calls` full and a failure beside it, at least one sees the other and looks at the rules.
-        let before = self.hot.recorded.fetch_add(1, Ordering::SeqCst);
+        let before = self.turn(cycle).fetch_add(1, Ordering::SeqCst);
         if (before >> COUNT_BITS) as u16 != cycle {
-            self.take_back(before);
             return Noted::Late;
         }
         let number = before & COUNT;
@@ -169,21 +191,6 @@ impl WindowSet {
             look |= window.add(cycle, failed, slow, now_ns);
         }
         if look { Noted::Look } else { Noted::Quiet(number) }
-    }
-
-    /// Undoes the increment of a thread that came too late for its cycle.
-    #[cold]
-    fn take_back(&self, before: u64) {
-        let mut now = self.hot.recorded.load(Ordering::SeqCst);
-        // Another reset made it meaningless.
-        while now >> COUNT_BITS == before >> COUNT_BITS {
-            let less = now - 1;
-            match self.hot.recorded.compare_exchange(now, less, Ordering::SeqCst, Ordering::SeqCst)
-            {
-                Ok(_) => return,
-                Err(found) => now = found,
-            }
-        }
     }
 
     #[cold]
@@ -236,7 +243,7 @@ impl WindowSet {
             Some(Window::Calls(_)) => self
                 .calls
                 .get(rule.place())
-                .map_or_else(Counts::default, |w| w.counts(cycle, self.recorded())),
+                .map_or_else(Counts::default, |w| w.counts(cycle, self.recorded(cycle))),
             Some(Window::Time { .. }) => self
                 .slices
                 .get(rule.place())
@@ -245,8 +252,8 @@ impl WindowSet {
     }
 
     /// Calls recorded in this cycle.
-    pub(crate) fn recorded(&self) -> u64 {
-        self.hot.recorded.load(Ordering::SeqCst) & COUNT
+    pub(crate) fn recorded(&self, cycle: u16) -> u64 {
+        self.turn(cycle).load(Ordering::SeqCst) & COUNT
     }
 
     /// Failures since the last success, in this cycle.
@@ -259,7 +266,7 @@ impl WindowSet {
     pub(crate) fn view(&self, cycle: u16, now_ns: u64) -> (Counts, u64) {
         let rule = self.rules.iter().find(|rule| rule.window().is_some());
         rule.map_or_else(
-            || (Counts { calls: self.recorded(), failures: self.streak(), slow: 0 }, u64::MAX),
+            || (Counts { calls: self.recorded(cycle), failures: self.streak(), slow: 0 }, u64::MAX),
             |rule| (self.counts_of(rule, cycle, now_ns), rule.min_calls()),
         )
     }

@@ -29,7 +29,7 @@ impl Calls {
     }
 
     pub(super) fn reset(&self, cycle: u16) {
-        self.sum.store(u64::from(cycle) << SUM_CYCLE, Ordering::SeqCst);
+        self.sum.swap(u64::from(cycle) << SUM_CYCLE, Ordering::SeqCst);
     }
 
     /// Puts the outcome of the call with this number in, and the one it replaces out.

@@ -19,7 +19,7 @@ impl Tagged {
 
     /// Empty, for `tag`.
     pub(super) fn set(&self, tag: u32) {
-        self.0.store(u64::from(tag) << COUNT_BITS, Ordering::SeqCst);
+        self.0.swap(u64::from(tag) << COUNT_BITS, Ordering::SeqCst);
     }
 
     /// Adds 1 for `tag`, from nothing when what is there is older; not at all when it is newer.
