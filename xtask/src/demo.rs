@@ -21,14 +21,24 @@ struct Demo {
     about: &'static str,
 }
 
-const DEMOS: &[Demo] = &[Demo {
-    name: "scheduler",
-    package: "resurge-scheduler-example",
-    bin: "resurge-scheduler-example",
-    args: &["demo"],
-    limit: Duration::from_secs(120),
-    about: "a job scheduler is killed with SIGKILL, again and again, and loses no job",
-}];
+const DEMOS: &[Demo] = &[
+    Demo {
+        name: "crash-recovery",
+        package: "resurge-crash-recovery-example",
+        bin: "resurge-crash-recovery-example",
+        args: &["demo"],
+        limit: Duration::from_secs(60),
+        about: "a pipeline is killed in its second step; the first one is not run again",
+    },
+    Demo {
+        name: "scheduler",
+        package: "resurge-scheduler-example",
+        bin: "resurge-scheduler-example",
+        args: &["demo"],
+        limit: Duration::from_secs(120),
+        about: "a job scheduler is killed with SIGKILL, again and again, and loses no job",
+    },
+];
 
 /// How often a child that closed its output is asked whether it ended.
 const POLL: Duration = Duration::from_millis(10);
@@ -37,7 +47,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) fn command(name: Option<&str>, list: bool, update: bool) -> Result<()> {
     if name.is_none() || list {
         for demo in DEMOS {
-            println!("{:<12} {}", demo.name, demo.about);
+            println!("{:<15} {}", demo.name, demo.about);
         }
     }
     if list {

@@ -47,6 +47,18 @@ impl Expectations {
         self.checked
     }
 
+    /// How many were checked, if nothing was off.
+    ///
+    /// # Errors
+    /// A list of what was off.
+    pub fn verdict(&self) -> Result<usize, String> {
+        if self.failed.is_empty() {
+            return Ok(self.checked);
+        }
+        let (failed, list) = (self.failed.len(), self.failed.join("\n  "));
+        Err(format!("{failed} of {} expectations failed:\n  {list}", self.checked))
+    }
+
     /// What was off.
     pub fn failed(&self) -> &[String] {
         &self.failed
@@ -74,5 +86,13 @@ mod tests {
         expect.holds("no job ran twice", false);
         assert_eq!(expect.checked(), 3);
         assert_eq!(expect.failed(), ["jobs: found 4, expected 5", "no job ran twice"]);
+        assert!(expect.verdict().unwrap_err().starts_with("2 of 3 expectations failed"));
+    }
+
+    #[test]
+    fn nothing_off_is_a_verdict_too() {
+        let mut expect = Expectations::new();
+        expect.equal("jobs", 5, 5);
+        assert_eq!(expect.verdict(), Ok(1));
     }
 }
