@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::owner::Ownership;
 use crate::parking::Parking;
 use crate::register::FlowCode;
 use crate::runs::{End, Waiting};
@@ -29,6 +30,7 @@ pub(crate) struct Engine {
     pub(crate) runtime: Handle,
     pub(crate) timers: Timers,
     pub(crate) parking: Parking,
+    pub(crate) owner: Ownership,
     pub(crate) permits: Arc<Semaphore>,
     flows: RwLock<HashMap<Arc<str>, Arc<dyn FlowCode>>>,
     runs: Mutex<HashMap<Arc<str>, Arc<Resident>>>,
@@ -133,6 +135,7 @@ impl Engine {
             runtime,
             timers: Timers::default(),
             parking: Parking::default(),
+            owner: Ownership::default(),
             permits: Arc::new(Semaphore::new(options.max_running.min(Semaphore::MAX_PERMITS))),
             flows: RwLock::default(),
             runs: Mutex::default(),

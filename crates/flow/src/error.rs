@@ -118,6 +118,12 @@ pub enum FlowError {
         /// The journal's error.
         source: WalError,
     },
+    /// Somebody else opened flows on the same store and started them: they own its runs now.
+    #[error("run `{run}`: other flows own the store's runs now")]
+    Superseded {
+        /// The run's id; empty when it concerns no single run.
+        run: String,
+    },
     /// The flows are shut down, or shutting down. The run is recovered at the next start.
     #[error("run `{run}`: the flows are shut down")]
     Closed {

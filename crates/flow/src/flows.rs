@@ -117,6 +117,12 @@ impl Flows {
     /// woken in time. Register the flows before. Returns when everything unfinished is known; it
     /// reads one small record for each. Idempotent.
     ///
+    /// It takes the store's runs over: flows that were started on the same store before commit nothing
+    /// more ([`Superseded`](FlowError::Superseded)).
+    ///
+    /// It takes the store's runs over: flows that were started on the same store before commit nothing
+    /// more ([`Superseded`](FlowError::Superseded)).
+    ///
     /// # Errors
     /// [`Closed`](FlowError::Closed), [`Store`](FlowError::Store).
     pub async fn start(&self) -> Result<StartReport> {
@@ -126,6 +132,10 @@ impl Flows {
         }
         if engine.started.swap(true, Ordering::AcqRel) {
             return Ok(StartReport::default());
+        }
+        if let Err(error) = engine.take_over().await {
+            engine.started.store(false, Ordering::Release);
+            return Err(error);
         }
         engine.runtime.spawn(timers::run(Arc::downgrade(engine)));
         engine.runtime.spawn(crate::sweep::run(Arc::downgrade(engine)));

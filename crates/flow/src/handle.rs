@@ -232,6 +232,7 @@ impl Engine {
         };
         let (live_key, done_key) = (self.keys.live(run)?, self.keys.done(run)?);
         let mut batch = Batch::new();
+        self.guard_owner(&mut batch);
         batch.guard(done_key.clone(), guard).delete(done_key);
         let value = runs::store(&live_key, &live).map_err(FlowError::store(run))?;
         batch.guard(live_key.clone(), Guard::Absent).put(live_key, value);
@@ -242,7 +243,7 @@ impl Engine {
         let commit = stage.commit(batch, Durability::Durable).map_err(FlowError::journal(run))?;
         match commit.await {
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::Conflict => {
+            Err(e) if e.kind() == ErrorKind::Conflict && e.key() != Some(&self.keys.owner) => {
                 // Somebody was faster: what they made of it decides.
                 let run = run.to_owned();
                 return Err(match self.load_done(&run).await? {
@@ -252,7 +253,7 @@ impl Engine {
                     _ => FlowError::AlreadyRunning { run },
                 });
             }
-            Err(e) => return Err(FlowError::store(run)(e)),
+            Err(e) => return Err(self.store_failed(run, e)),
         }
         self.metrics.resumed.increment(1);
         let begin = self.is_started();

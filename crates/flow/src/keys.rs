@@ -18,6 +18,8 @@ pub(crate) struct Keys {
     pub(crate) done: Namespace,
     pub(crate) ended: Namespace,
     pub(crate) inbox: Namespace,
+    /// Which engine owns the runs.
+    pub(crate) owner: Key,
 }
 
 impl Keys {
@@ -28,6 +30,7 @@ impl Keys {
             done: namespace("resurge/flow/done")?,
             ended: namespace("resurge/flow/ended")?,
             inbox: namespace("resurge/flow/inbox")?,
+            owner: namespace("resurge/flow")?.key("owner").map_err(FlowError::store(""))?,
         })
     }
 

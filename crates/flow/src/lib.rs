@@ -17,6 +17,7 @@ mod list;
 mod machine;
 mod metrics;
 mod options;
+mod owner;
 mod parking;
 mod payload;
 mod position;

@@ -145,12 +145,15 @@ impl Engine {
         let mut stage = wal.stage().await.map_err(FlowError::journal(&id))?;
         stage.push(&Record::Started(started.clone())).map_err(FlowError::journal(&id))?;
         let mut batch = Batch::new();
+        self.guard_owner(&mut batch);
         self.put_new(&mut batch, &id, &live)?;
         let commit = stage.commit(batch, Durability::Durable).map_err(FlowError::journal(&id))?;
         match commit.await {
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::Conflict => return self.existing(&id, &live).await,
-            Err(e) => return Err(FlowError::store(&id)(e)),
+            Err(e) if e.kind() == ErrorKind::Conflict && e.key() != Some(&self.keys.owner) => {
+                return self.existing(&id, &live).await;
+            }
+            Err(e) => return Err(self.store_failed(&id, e)),
         }
         self.metrics.started.increment(1);
         Ok(Some(self.admit_new(&id, flow, Fresh { wal, started, live })))

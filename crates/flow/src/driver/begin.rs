@@ -125,6 +125,7 @@ async fn read(
 ) -> Result<Option<(Wal<Record>, Live, Journal)>, Stop> {
     let run = &*resident.id;
     let store_failed = |e: StoreError| Stop::Failed(FlowError::store(run)(e));
+    engine.check_owner(run).await.map_err(Stop::Failed)?;
     let key = engine.keys.live(run).map_err(Stop::Failed)?;
     let Some(stored) = engine.store.get(&key).await.map_err(store_failed)? else {
         let end = engine.ended(run).await;

@@ -33,6 +33,7 @@ impl Driver {
             return Ok(());
         }
         let mut batch = writes;
+        self.engine.guard_owner(&mut batch);
         for key in taken {
             batch.delete(key);
         }
@@ -181,7 +182,7 @@ impl Driver {
     }
 
     pub(super) fn failed(&self, error: StoreError) -> Stop {
-        Stop::Failed(FlowError::store(&self.core.id)(error))
+        Stop::Failed(self.engine.store_failed(&self.core.id, error))
     }
 }
 

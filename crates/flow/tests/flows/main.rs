@@ -8,4 +8,5 @@
 
 mod basics;
 mod listing;
+mod ownership;
 mod support;
