@@ -20,6 +20,7 @@ pub(crate) struct Body {
     pub(crate) position: Position,
     pub(crate) attempt: u32,
     pub(crate) recovering: bool,
+    pub(crate) deferred: bool,
     /// Context values set by the body; they become durable with its outcome.
     pub(crate) sets: Mutex<Vec<Value>>,
     /// The body's own writes; they join the commit of its success.

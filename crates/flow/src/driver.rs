@@ -56,8 +56,8 @@ pub(crate) enum Stop {
 }
 
 impl From<Mismatch> for Stop {
-    fn from(Mismatch { position, journal, code }: Mismatch) -> Self {
-        Self::Blocked(BlockReason::NonDeterminism { position, journal, code })
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Blocked(mismatch.into())
     }
 }
 

@@ -161,6 +161,13 @@ pub enum BlockReason {
     Input(String),
 }
 
+impl From<crate::machine::Mismatch> for BlockReason {
+    fn from(mismatch: crate::machine::Mismatch) -> Self {
+        let crate::machine::Mismatch { position, journal, code } = mismatch;
+        Self::NonDeterminism { position, journal, code }
+    }
+}
+
 impl FlowError {
     pub(crate) fn store(run: &str) -> impl FnOnce(StoreError) -> Self + '_ {
         move |source| Self::Store { run: run.to_owned(), source }

@@ -23,6 +23,7 @@ mod payload;
 mod position;
 pub mod record;
 mod register;
+pub mod replay;
 mod retry;
 mod runs;
 mod signal;

@@ -471,7 +471,7 @@ impl Machine {
         Mismatch { position: position.clone(), journal: format!("{kind} {position:?}"), code }
     }
 
-    fn claimed_now(&self) -> String {
+    pub(crate) fn claimed_now(&self) -> String {
         let mut waits: Vec<String> = self
             .slots
             .iter()

@@ -19,6 +19,12 @@ impl Payload {
         &self.0
     }
 
+    /// Whether both hold the same bytes in clear; `None` when one is sealed.
+    pub(crate) fn same_plain(&self, other: &Self) -> Option<bool> {
+        let plain = |payload: &Self| payload.0.first() == Some(&crate::values::PLAIN);
+        (plain(self) && plain(other)).then(|| self == other)
+    }
+
     /// How many bytes are stored.
     pub fn len(&self) -> usize {
         self.0.len()

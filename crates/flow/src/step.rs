@@ -181,6 +181,7 @@ where
             position: position.clone(),
             attempt,
             recovering,
+            deferred: options.deferred,
             sets: parking_lot::Mutex::default(),
             writes: parking_lot::Mutex::default(),
         });
@@ -391,6 +392,11 @@ impl StepInfo {
     /// True when the run failed at this step and was resumed.
     pub fn recovering(&self) -> bool {
         self.body.recovering
+    }
+
+    /// True for a [deferred](Step::deferred) step.
+    pub fn deferred(&self) -> bool {
+        self.body.deferred
     }
 
     /// The same for every attempt at this step, whatever crashes or resumes lie in between, and

@@ -17,7 +17,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     due: Mutex<BTreeSet<(Timestamp, Arc<str>)>>,
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 impl Timers {
@@ -64,13 +64,24 @@ pub(crate) async fn run(engine: Weak<Engine>) {
             strong.wake(&run, WOKEN);
         }
         let clock = Arc::clone(strong.store.clock());
-        let sleep = next.map_or(MAX_SLEEP, |next| next.saturating_since(now).min(MAX_SLEEP));
-        let sleep = clock.sleep(sleep);
-        let changed = strong.timers.changed.notified();
+        let changed = Arc::clone(&strong.timers.changed);
+        // Who waits keeps nothing alive.
+        drop(strong);
+        let Some(next) = next else {
+            // Without a timer no time matters: whoever arms the first one says so.
+            changed.notified().await;
+            continue;
+        };
         tokio::select! {
-            () = sleep => {}
-            () = changed => {}
+            () = clock.sleep(next.saturating_since(now).min(MAX_SLEEP)) => {}
+            () = changed.notified() => {}
         }
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        self.poke();
     }
 }
 

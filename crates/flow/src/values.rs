@@ -9,7 +9,7 @@ use crate::payload::Payload;
 use crate::step_error::{Class, StepError, StepErrorKind};
 
 /// In clear; what sealed values begin with is another byte.
-const PLAIN: u8 = 0;
+pub(crate) const PLAIN: u8 = 0;
 
 /// What sort of value it is; a sealed one opens only as what it was sealed as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

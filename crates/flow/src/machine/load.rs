@@ -168,6 +168,15 @@ impl Journal {
         self.resumed = points;
     }
 
+    /// The completions that no resume voided.
+    pub(crate) fn standing(&self) -> Vec<(Ordinal, Position)> {
+        let completed = |item: &Item| match &item.what {
+            ItemKind::Completed(done) => Some((item.ordinal, done.position.clone())),
+            _ => None,
+        };
+        self.items.iter().filter_map(completed).collect()
+    }
+
     /// The machine that replays it.
     pub(crate) fn into_machine(self) -> Machine {
         let mut machine =

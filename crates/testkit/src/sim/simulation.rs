@@ -151,6 +151,19 @@ impl Simulation {
         Ok(report)
     }
 
+    /// Runs `scenario` once, without a crash: deterministic, in virtual time, on one thread.
+    ///
+    /// # Errors
+    /// When it fails, panics or hangs.
+    pub fn run_alone<T, S, SF>(&self, scenario: S) -> Result<(), SimFailure>
+    where
+        T: Clone + Debug + Send + Sync + 'static,
+        S: Fn(Sim<T>) -> SF,
+        SF: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        self.wreck(None, Ending::Kill, &scenario).map(drop)
+    }
+
     fn run_one<T, S, SF, C, CF>(
         &self,
         crash: &Crash,
