@@ -27,8 +27,8 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn story(form: Form, expect: &mut Expectations) -> Result<()> {
-    let stage = tempfile::tempdir()?;
-    let (state, effects) = (stage.path().join("state"), stage.path().join("effects"));
+    let dir = tempfile::tempdir()?;
+    let (state, effects) = (dir.path().join("state"), dir.path().join("effects"));
     let begin = |what: &str| {
         let args = ["attempt".as_ref(), what.as_ref(), state.as_os_str(), effects.as_os_str()];
         Child::start(args)

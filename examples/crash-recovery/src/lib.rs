@@ -25,7 +25,7 @@ pub struct Enriched {
 /// # Errors
 /// Whatever a step fails with.
 pub async fn pipeline(ctx: Ctx, source: String, work: Work) -> FlowResult<Vec<Enriched>> {
-    let words = ctx.step("IngestData", || work.ingest(&source)).await?;
+    let words = ctx.step("IngestData", || async { work.ingest(&source) }).await?;
     let processed = ctx.step("ProcessData", || work.process(&words)).await?;
-    ctx.step("EnrichData", || work.enrich(&processed)).await
+    ctx.step("EnrichData", || async { work.enrich(&processed) }).await
 }

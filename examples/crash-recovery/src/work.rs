@@ -36,7 +36,7 @@ impl Work {
         Self { effects, mode }
     }
 
-    pub(crate) async fn ingest(&self, source: &str) -> io::Result<Vec<String>> {
+    pub(crate) fn ingest(&self, source: &str) -> io::Result<Vec<String>> {
         self.executing(1, "IngestData")?;
         Ok(source.split_whitespace().map(str::to_owned).collect())
     }
@@ -53,7 +53,7 @@ impl Work {
         }
     }
 
-    pub(crate) async fn enrich(&self, words: &[String]) -> io::Result<Vec<Enriched>> {
+    pub(crate) fn enrich(&self, words: &[String]) -> io::Result<Vec<Enriched>> {
         self.executing(3, "EnrichData")?;
         let enrich = |word: &String| Enriched { word: word.clone(), letters: word.len() };
         Ok(words.iter().map(enrich).collect())
