@@ -31,6 +31,14 @@ const DEMOS: &[Demo] = &[
         about: "a pipeline is killed in its second step; the first one is not run again",
     },
     Demo {
+        name: "recover",
+        package: "resurge-recover-example",
+        bin: "resurge-recover-example",
+        args: &["demo"],
+        limit: Duration::from_secs(120),
+        about: "failed runs are recovered: by another process, again and again, by one at a time",
+    },
+    Demo {
         name: "scheduler",
         package: "resurge-scheduler-example",
         bin: "resurge-scheduler-example",
