@@ -37,6 +37,8 @@ pub(crate) struct RunCore {
     durable: AtomicU64,
     cancelled: AtomicBool,
     cancel_wakes: Notify,
+    /// It was behind a gate since it came to memory, or may be.
+    parked: AtomicBool,
 }
 
 /// Under one lock, which is never contended: flow and driver are one task.
@@ -114,6 +116,7 @@ impl RunCore {
             durable,
             cancelled: AtomicBool::new(false),
             cancel_wakes: Notify::new(),
+            parked: AtomicBool::new(false),
         })
     }
 
@@ -206,6 +209,14 @@ impl RunCore {
     pub(crate) fn wake_waiting(&self) {
         let wakers = self.with(|state| state.machine.take_waiting());
         wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_parked(&self) {
+        self.parked.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

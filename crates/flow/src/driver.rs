@@ -76,6 +76,8 @@ pub(crate) struct Driver {
     sleeper: Option<(Timestamp, BoxFuture<'static, ()>)>,
     permit: Option<tokio::sync::OwnedSemaphorePermit>,
     idle_since: Option<Timestamp>,
+    /// Waits that end up to here were woken.
+    told: Option<Timestamp>,
 }
 
 struct InFlight {
@@ -95,16 +97,21 @@ impl Driver {
     /// Runs until the run ended or the task has nothing more to do.
     async fn drive(&mut self) -> Result<End, Stop> {
         self.read_mail().await?;
+        self.check_deadline();
         loop {
             self.advance().await?;
             if let Some(result) = self.result.take() {
                 return self.finish(result).await;
             }
             self.flush(None).await?;
+            if self.core.with(|state| state.machine.has_outbox()) {
+                // A child turned out to have ended already.
+                continue;
+            }
             match self.wait().await? {
                 Event::Flags(flags) => self.heed(flags).await?,
                 Event::Committed(outcome) => self.committed(outcome)?,
-                Event::Time => self.timed().await?,
+                Event::Time => self.timed(),
             }
         }
     }
@@ -114,6 +121,9 @@ impl Driver {
         let mut reveals = 0;
         self.poll_flow().await;
         loop {
+            if self.resident.signal.has(ABORT) {
+                return Err(Stop::Closing);
+            }
             match self.core.with(|state| state.machine.reveal()) {
                 Reveal::One(waker) => {
                     if let Some(waker) = waker {
@@ -176,6 +186,9 @@ impl Driver {
             }
             // A task that yields is woken only after others had their turn. What it does then comes
             // before the next completion, so it gets that turn before one is revealed.
+            if signal.has(ABORT) {
+                return;
+            }
             if signal.has(WOKEN) {
                 tokio::task::yield_now().await;
                 continue;
@@ -188,7 +201,11 @@ impl Driver {
                 return;
             }
         }
-        // Dropping it gives up what it had claimed and not awaited.
+        self.drop_flow();
+    }
+
+    /// Gives up what the flow had claimed and not awaited. What users drop may panic.
+    fn drop_flow(&mut self) {
         let flow = self.flow.take();
         let _entered = enter_flow(&self.core);
         drop(catch_unwind(AssertUnwindSafe(|| drop(flow))));
@@ -198,6 +215,7 @@ impl Driver {
     /// leaves memory.
     async fn wait(&mut self) -> Result<Event, Stop> {
         let waits = self.waiting();
+        self.leave_gates();
         let idle = self.commits.is_empty() && !matches!(waits, Waiting::Running);
         if idle && self.engine.is_closing() {
             return Err(Stop::Closing);
@@ -208,12 +226,13 @@ impl Driver {
             let now = self.core.now();
             let since = *self.idle_since.get_or_insert(now);
             let evict_at = since.saturating_add(self.engine.options.evict_after);
-            if evict_at <= now {
+            let due = until.is_some_and(|until| until <= now);
+            if evict_at <= now && !due {
                 if self.engine.evict(&self.resident, waits, until) {
                     self.engine.metrics.evicted.increment(1);
                     return Err(Stop::Evicted);
                 }
-            } else {
+            } else if !due {
                 until = Some(until.map_or(evict_at, |until| until.min(evict_at)));
             }
         } else {
@@ -250,10 +269,34 @@ impl Driver {
         }
         if self.permit.is_none() {
             let permit = Arc::clone(&self.engine.permits).acquire_owned().await;
-            // Closed: the engine shuts down, and what is heard below says so.
+            // Closed: the engine shuts down; nothing more may begin.
             self.permit = permit.ok();
+            if self.permit.is_none() {
+                self.core.with(|state| state.machine.held = true);
+            }
         }
         Ok(event)
+    }
+
+    /// What was given up, cancelled or paused waits behind no gate any more; the next in turn does.
+    fn leave_gates(&self) {
+        if !self.core.is_parked() {
+            return;
+        }
+        self.core.with(|state| {
+            if !state.machine.is_live() {
+                return;
+            }
+            let gates: Vec<&str> = state
+                .machine
+                .waiters()
+                .filter_map(|(_, wait)| match wait {
+                    Wait::Gate(gate, _) => Some(gate.as_str()),
+                    _ => None,
+                })
+                .collect();
+            self.engine.left_gates(&self.core.id, &gates);
+        });
     }
 
     fn arm(&mut self, until: Option<Timestamp>) {
@@ -269,9 +312,11 @@ impl Driver {
 
     /// When time alone makes a difference: a timer, the next attempt, the end of a wait, the deadline.
     fn earliest(&self) -> Option<Timestamp> {
-        let first = self
-            .core
-            .with(|state| state.machine.waiters().filter_map(|(_, wait)| wait.until()).min());
+        let first = self.core.with(|state| {
+            let ends = state.machine.waiters().filter_map(|(_, wait)| wait.until());
+            // Those were told already; the flow does not look at them at present.
+            ends.filter(|at| self.told.is_none_or(|told| *at > told)).min()
+        });
         let deadline = self.live.deadline.filter(|_| !self.core.is_cancelled());
         match (first, deadline) {
             (Some(first), Some(deadline)) => Some(first.min(deadline)),
@@ -279,14 +324,17 @@ impl Driver {
         }
     }
 
-    async fn timed(&mut self) -> Result<(), Stop> {
+    fn timed(&mut self) {
+        self.told = Some(self.core.now());
+        self.check_deadline();
+        self.core.wake_waiting();
+    }
+
+    fn check_deadline(&self) {
         let now = self.core.now();
         if self.live.deadline.is_some_and(|at| at <= now) && !self.core.is_cancelled() {
-            cancel_children(&self.core).await?;
             self.core.with(|state| state.machine.cancel(CancelReason::Deadline, now));
         }
-        self.core.wake_waiting();
-        Ok(())
     }
 
     async fn heed(&mut self, flags: u8) -> Result<(), Stop> {
@@ -315,20 +363,20 @@ impl Driver {
     /// Takes the messages that concern the run as a whole; the others wait for who asks for them.
     async fn read_mail(&mut self) -> Result<(), Stop> {
         let mail = self.engine.mail(&self.core.id).await.map_err(Stop::Failed)?;
+        // What is no longer there is deleted for good.
+        let keys = mail.iter().map(|mail| mail.key.clone()).collect();
+        let seen = std::mem::replace(&mut self.seen, keys);
         for Mail { key, message } in mail {
-            if !self.seen.insert(key.clone()) {
+            if seen.contains(&key) {
                 continue;
             }
             let now = self.core.now();
             let core = &self.core;
             match message {
-                Message::Cancel(reason) => {
-                    cancel_children(&self.core).await?;
-                    self.core.with(|state| {
-                        state.taken.push(key);
-                        state.machine.cancel(reason, now);
-                    });
-                }
+                Message::Cancel(reason) => core.with(|state| {
+                    state.taken.push(key);
+                    state.machine.cancel(reason, now);
+                }),
                 Message::Pause => core.with(|state| {
                     state.taken.push(key);
                     if !state.machine.paused {
@@ -362,9 +410,12 @@ impl Driver {
             let Some(waits) = machine.waits().filter(|waits| !waits.is_empty()) else {
                 return Waiting::Running;
             };
-            // The one that ends first says most.
+            // The one that ends first says most; but only the step itself can ask its gate again, so
+            // a run that is parked must be seen to be.
             let last = Timestamp::from_millis(u64::MAX);
-            let first = waits.iter().min_by_key(|(_, wait)| wait.until().unwrap_or(last));
+            let first = waits.iter().min_by_key(|(_, wait)| {
+                (!matches!(wait, Wait::Gate(..)), wait.until().unwrap_or(last))
+            });
             first.map_or(Waiting::Running, |(position, wait)| {
                 let position = (*position).clone();
                 match (*wait).clone() {
@@ -381,16 +432,7 @@ impl Driver {
 
 /// ORDER: children hear of it before it is journaled here; a crash in between repeats it.
 async fn cancel_children(core: &Arc<RunCore>) -> Result<(), Stop> {
-    let children: Vec<String> = core.with(|state| {
-        let waits = state.machine.waiters();
-        waits
-            .filter_map(|(_, wait)| match wait {
-                Wait::Child(run) => Some(run.clone()),
-                _ => None,
-            })
-            .collect()
-    });
-    for child in children {
+    for child in core.with(|state| state.machine.take_orphans()) {
         match core.engine.send(&child, &Message::Cancel(CancelReason::Parent)).await {
             Ok(()) | Err(FlowError::Ended { .. } | FlowError::NotFound { .. }) => {}
             Err(error) => return Err(Stop::Failed(error)),

@@ -41,6 +41,11 @@ pub(crate) struct Engine {
     tasks: AtomicUsize,
     pub(crate) idle: Notify,
     message_time: AtomicU64,
+    stamps: AtomicU64,
+    /// Tells tasks without a run that the engine closes.
+    pub(crate) closed: Arc<Notify>,
+    /// The tasks without a run were begun.
+    pub(crate) attended: AtomicBool,
 }
 
 /// An unfinished run known to this process, in memory or not.
@@ -52,6 +57,8 @@ pub(crate) struct Resident {
     /// How it ended, as far as this process is concerned.
     ended: OnceLock<Result<End>>,
     changed: Notify,
+    /// When it was taken note of, among all.
+    stamp: u64,
 }
 
 /// Where a run is.
@@ -81,7 +88,7 @@ impl fmt::Debug for Resident {
 }
 
 impl Resident {
-    pub(crate) fn new(id: &str, flow: Arc<str>, phase: Phase) -> Arc<Self> {
+    pub(crate) fn new(id: &str, flow: Arc<str>, phase: Phase, stamp: u64) -> Arc<Self> {
         Arc::new(Self {
             id: id.into(),
             flow,
@@ -89,6 +96,7 @@ impl Resident {
             phase: Mutex::new(phase),
             ended: OnceLock::new(),
             changed: Notify::new(),
+            stamp,
         })
     }
 
@@ -144,6 +152,9 @@ impl Engine {
             tasks: AtomicUsize::new(0),
             idle: Notify::new(),
             message_time: AtomicU64::new(0),
+            stamps: AtomicU64::new(0),
+            closed: Arc::default(),
+            attended: AtomicBool::new(false),
             store,
             options,
         })
@@ -193,6 +204,11 @@ impl Engine {
         Timestamp::from_millis(now.max(last.unwrap_or(now).saturating_add(1)))
     }
 
+    /// Orders what is taken note of.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.stamps.fetch_add(1, Ordering::AcqRel)
+    }
+
     /// Commits durably; what is unavailable is waited out.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let mut wait = std::time::Duration::from_millis(1);
@@ -217,9 +233,22 @@ impl Engine {
     }
 
     /// Takes note of an unfinished run. The one known already is returned instead.
-    pub(crate) fn adopt(&self, resident: Arc<Resident>) -> Result<Arc<Resident>, Arc<Resident>> {
+    ///
+    /// Who committed the beginning of a run passes the stamp taken before: what was known earlier
+    /// belongs to a former life of that id, whose end is durable and whose task is about to stop.
+    pub(crate) fn adopt(
+        &self,
+        resident: Arc<Resident>,
+        former: u64,
+    ) -> Result<Arc<Resident>, Arc<Resident>> {
         match self.runs.lock().entry(Arc::clone(&resident.id)) {
-            std::collections::hash_map::Entry::Occupied(known) => Err(Arc::clone(known.get())),
+            std::collections::hash_map::Entry::Occupied(mut known) => {
+                if known.get().stamp >= former {
+                    return Err(Arc::clone(known.get()));
+                }
+                known.insert(Arc::clone(&resident));
+                Ok(resident)
+            }
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 Ok(Arc::clone(vacant.insert(resident)))
             }
@@ -234,7 +263,9 @@ impl Engine {
                 runs.remove(&resident.id);
             }
         }
-        self.left_parking(&resident.id);
+        if self.resident(&resident.id).is_none() {
+            self.left_parking(&resident.id);
+        }
         resident.end(end);
     }
 
@@ -331,6 +362,7 @@ impl Engine {
         }
         self.permits.close();
         self.timers.poke();
+        self.closed.notify_waiters();
         for resident in self.residents() {
             resident.signal.raise(CONTROL);
         }

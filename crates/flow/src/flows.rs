@@ -133,12 +133,21 @@ impl Flows {
         if engine.started.swap(true, Ordering::AcqRel) {
             return Ok(StartReport::default());
         }
-        if let Err(error) = engine.take_over().await {
-            engine.started.store(false, Ordering::Release);
-            return Err(error);
+        if !engine.attended.swap(true, Ordering::AcqRel) {
+            engine.runtime.spawn(timers::run(Arc::downgrade(engine)));
+            engine.runtime.spawn(crate::sweep::run(Arc::downgrade(engine)));
         }
-        engine.runtime.spawn(timers::run(Arc::downgrade(engine)));
-        engine.runtime.spawn(crate::sweep::run(Arc::downgrade(engine)));
+        let recovered = self.recover_all().await;
+        if recovered.is_err() {
+            // What was found runs; the next call finds the rest.
+            engine.started.store(false, Ordering::Release);
+        }
+        recovered
+    }
+
+    async fn recover_all(&self) -> Result<StartReport> {
+        let engine = &self.engine;
+        engine.take_over().await?;
         let mut report = StartReport::default();
         let mut range = Some(engine.keys.live.all());
         while let Some(next) = range {
@@ -156,6 +165,10 @@ impl Flows {
                 }
             }
             range = page.next;
+        }
+        // Their senders did not live to wake them.
+        for run in engine.addressees().await? {
+            engine.wake(&run, crate::signal::MAIL);
         }
         engine.metrics.recovered.increment(u64::try_from(report.resumed).unwrap_or(u64::MAX));
         tracing::info!(
@@ -221,8 +234,8 @@ impl Engine {
         } else {
             (Phase::Active, true)
         };
-        let resident = Resident::new(id, live.flow.as_str().into(), phase);
-        let resident = match self.adopt(resident) {
+        let resident = Resident::new(id, live.flow.as_str().into(), phase, self.stamp());
+        let resident = match self.adopt(resident, 0) {
             Ok(resident) => resident,
             // Started before the flows were.
             Err(known) => {

@@ -18,6 +18,9 @@ use crate::runs::{self, Done, End, Live, Waiting};
 use crate::values::Of;
 use crate::{FlowError, Result, RunState};
 
+/// Turns given to a task that has former a run and not yet taken note of it.
+const COMES_LATE: usize = 64;
+
 /// A handle to a run. Dropping it does nothing to the run. Clones are the same run.
 pub struct RunHandle<O> {
     engine: Arc<Engine>,
@@ -125,9 +128,9 @@ impl<O: DeserializeOwned> RunHandle<O> {
     /// [`Store`](FlowError::Store) that it stopped where it is; [`Closed`](FlowError::Closed) that the
     /// flows were shut down before it ended; [`NotFound`](FlowError::NotFound).
     pub async fn result(&self) -> Result<O> {
-        let end = match self.resident.clone().or_else(|| self.engine.resident(&self.id)) {
+        let end = match self.resident.clone() {
             Some(resident) => resident.wait().await?,
-            None => self.engine.ended(&self.id).await?,
+            None => self.engine.result(&self.id).await?,
         };
         let run = self.id.to_string();
         match end {
@@ -163,6 +166,22 @@ impl Engine {
         let Some(stored) = stored else { return Ok(None) };
         let done = runs::load(&key, &stored).map_err(FlowError::store(run))?;
         Ok(Some((done, Guard::Exact(stored))))
+    }
+
+    async fn result(&self, run: &str) -> Result<End> {
+        for _ in 0..COMES_LATE {
+            if let Some(resident) = self.resident(run) {
+                return resident.wait().await;
+            }
+            match self.ended(run).await {
+                // Somebody's start or resume is durable, and about to be taken note of.
+                Err(FlowError::Closed { .. }) if self.is_started() && !self.is_closing() => {
+                    tokio::task::yield_now().await;
+                }
+                ended => return ended,
+            }
+        }
+        self.ended(run).await
     }
 
     /// How a run that is not in memory ended.
@@ -236,6 +255,7 @@ impl Engine {
         batch.guard(done_key.clone(), guard).delete(done_key);
         let value = runs::store(&live_key, &live).map_err(FlowError::store(run))?;
         batch.guard(live_key.clone(), Guard::Absent).put(live_key, value);
+        let former = self.stamp();
         let wal = driver::open_wal(self, run).await.map_err(FlowError::journal(run))?;
         let mut stage = wal.stage().await.map_err(FlowError::journal(run))?;
         let record = Record::Resumed(Resumed { at: now, positions });
@@ -259,7 +279,7 @@ impl Engine {
         let begin = self.is_started();
         let phase = if begin { Phase::Active } else { Phase::Withheld };
         let flow = live.flow.as_str().into();
-        Ok(match self.adopt(Resident::new(run, flow, phase)) {
+        Ok(match self.adopt(Resident::new(run, flow, phase, self.stamp()), former) {
             Ok(resident) => {
                 if begin {
                     self.spawn(Arc::clone(&resident), None);

@@ -1,5 +1,7 @@
 //! Messages to a run from outside: each under a key of its own, until the run's owner takes it.
 
+use std::collections::BTreeSet;
+
 use resurge_store::{Batch, Guard, Key};
 use serde::{Deserialize, Serialize};
 
@@ -92,12 +94,36 @@ impl Engine {
     ) -> Result<bool> {
         let key = self.keys.live(&parent.run)?;
         let stored = self.store.get(&key).await.map_err(FlowError::store(&parent.run))?;
-        let Some(stored) = stored else { return Ok(false) };
+        let Some(stored) = stored else {
+            // If it is resumed meanwhile, it will wait for this.
+            batch.guard(key, Guard::Absent);
+            return Ok(false);
+        };
         runs::load::<Live>(&key, &stored).map_err(FlowError::store(&parent.run))?;
         batch.guard(key, Guard::Exact(stored));
         let position = parent.position.clone();
         self.put_message(batch, &parent.run, &Message::Child { position, outcome })?;
         Ok(true)
+    }
+
+    /// The runs that have messages.
+    pub(crate) async fn addressees(&self) -> Result<BTreeSet<String>> {
+        let mut runs = BTreeSet::new();
+        let mut range = Some(self.keys.inbox.all());
+        while let Some(next) = range {
+            let page = self.store.scan(next, resurge_store::ScanOptions::new().keys_only()).await;
+            let page = page.map_err(FlowError::store(""))?;
+            for entry in &page.entries {
+                let run = entry.key.bytes().split(|byte| *byte == 0).next().unwrap_or_default();
+                if let Ok(run) = std::str::from_utf8(run)
+                    && !runs.contains(run)
+                {
+                    runs.insert(run.to_owned());
+                }
+            }
+            range = page.next;
+        }
+        Ok(runs)
     }
 
     /// Everything in a run's inbox, oldest first.

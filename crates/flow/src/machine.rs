@@ -55,6 +55,13 @@ pub(crate) struct Fact {
     claimed: bool,
 }
 
+impl Fact {
+    /// The child run begun here.
+    fn child(&self) -> Option<String> {
+        self.what.clone().filter(|_| self.kind == Some(Kind::Child) && self.opened)
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     ordinal: Ordinal,
@@ -103,6 +110,14 @@ pub(crate) struct Machine {
     outbox: Vec<Record>,
     values: HashMap<String, Payload>,
     cancelled: Option<CancelReason>,
+    /// A cancellation is journaled; it may not be revealed yet.
+    cancel_asked: bool,
+    /// Children whose parent no longer waits for them, because it is cancelled.
+    orphans: Vec<String>,
+    /// Races that are decided, whose winner is not there yet and waits for nothing durable.
+    awaited: HashSet<SlotId>,
+    /// How often a future found its position incomplete.
+    pended: u64,
     /// Everything the journal holds is revealed, and the code has claimed what the journal knows.
     live: bool,
     /// Bodies may not begin: the engine shuts down.
@@ -169,6 +184,7 @@ impl Machine {
             other => {
                 slot.state = other;
                 slot.polled = true;
+                self.pended = self.pended.wrapping_add(1);
                 slot.keep(waker);
                 None
             }
@@ -177,7 +193,9 @@ impl Machine {
 
     /// Whether a body may begin now, as far as the machine knows; otherwise the waker is kept.
     pub(crate) fn may_begin(&mut self, id: SlotId, waker: &Waker) -> bool {
-        let waits = self.slots.get(id).is_some_and(|slot| matches!(slot.state, SlotState::Waiting));
+        let waits = self.slots.get(id).is_some_and(|slot| {
+            matches!(slot.state, SlotState::Waiting) && (slot.shielded || !self.cancel_asked)
+        });
         if self.live && !self.held && !self.paused && waits {
             return true;
         }
@@ -214,6 +232,7 @@ impl Machine {
 
     /// Gives a claimed position up: its future was dropped.
     pub(crate) fn abandon(&mut self, id: SlotId) {
+        self.awaited.remove(&id);
         let Some(slot) = self.slots.get_mut(id) else { return };
         match slot.state {
             SlotState::Taken | SlotState::Revealed(_) => {}
@@ -281,6 +300,9 @@ impl Machine {
         let Some(slot) = self.slots.get(id) else { return };
         let (position, born) = (slot.position.clone(), slot.born);
         let visible = sets.clone();
+        if let Some(fact) = self.facts.get_mut(&position) {
+            fact.parked = None;
+        }
         let failed = AttemptFailed { position, born, attempt, error, next_at, sets };
         let ordinal = self.journal(Record::AttemptFailed(failed));
         if !visible.is_empty() {
@@ -292,8 +314,10 @@ impl Machine {
     pub(crate) fn park(&mut self, id: SlotId, gate: &str, until: Option<Timestamp>, at: Timestamp) {
         let Some(slot) = self.slots.get(id) else { return };
         let (position, born) = (slot.position.clone(), slot.born);
-        let gate = gate.to_owned();
-        self.journal(Record::Parked(Parked { position, born, gate, until, at }));
+        let parked = Parked { position, born, gate: gate.to_owned(), until, at };
+        // Refused again, it is parked still.
+        self.facts.entry(parked.position.clone()).or_default().parked = Some(parked.clone());
+        self.journal(Record::Parked(parked));
     }
 
     /// Sets a context value from the flow's code. In replay the journal's value wins.
@@ -344,13 +368,57 @@ impl Machine {
 
     /// Journals that the run is to end, and completes what waits with an error. What is busy goes on.
     pub(crate) fn cancel(&mut self, reason: CancelReason, at: Timestamp) {
-        if self.cancelled.is_some() {
+        if std::mem::replace(&mut self.cancel_asked, true) {
             return;
         }
         let ordinal = self.journal(Record::CancelRequested(CancelRequested { reason, at }));
         self.queue.push_back(Entry { ordinal, what: What::Cancel(reason) });
+        self.cancel_waiting(reason);
+    }
+
+    /// Completes what waits, unless the journal may still know how it completed: then `go_live` does.
+    fn cancel_waiting(&mut self, reason: CancelReason) {
+        if !self.live {
+            return;
+        }
         for id in self.slots.waiting() {
+            let child = self.slots.get(id).and_then(|slot| match &slot.wait {
+                Some(Wait::Child(run)) => Some(run.clone()),
+                _ => self.facts.get(&slot.position).and_then(Fact::child),
+            });
+            self.orphans.extend(child);
             self.complete(id, Outcome::Err(cancelled_error(reason)), 0, Vec::new());
+        }
+    }
+
+    pub(crate) fn take_orphans(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.orphans)
+    }
+
+    /// Whether somebody still waits at the position.
+    pub(crate) fn is_waiting(&self, id: SlotId) -> bool {
+        self.slots.get(id).is_some_and(|slot| matches!(slot.state, SlotState::Waiting))
+    }
+
+    pub(crate) fn is_shielded(&self, id: SlotId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.shielded)
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    pub(crate) fn pended(&self) -> u64 {
+        self.pended
+    }
+
+    /// The journal's winner of a race is not there yet. It needed no completion that is still to be
+    /// revealed; so if it does not wait for one, the next is not revealed before it is there.
+    pub(crate) fn set_awaited(&mut self, id: SlotId, awaited: bool) {
+        if awaited && !self.live {
+            self.awaited.insert(id);
+        } else {
+            self.awaited.remove(&id);
         }
     }
 
@@ -419,12 +487,17 @@ impl Machine {
     /// Reveals the next completion. Call it only when the flow waits for nothing else; `ended` says
     /// that the flow has returned.
     pub(crate) fn reveal(&mut self) -> Reveal {
+        if !self.awaited.is_empty() {
+            return Reveal::Nothing;
+        }
         while let Some(Entry { ordinal, what }) = self.queue.pop_front() {
             match what {
                 What::Sets(sets) => self.apply(sets),
                 What::Cancel(reason) => {
                     self.cancelled = Some(reason);
                     self.revealed = ordinal;
+                    // A body that was at work when it was asked for may wait for its next attempt now.
+                    self.cancel_waiting(reason);
                 }
                 What::Completion { position, slot, kind, outcome, sets } => {
                     let id = match (slot, &position) {
@@ -491,7 +564,7 @@ impl Machine {
     /// After the last journaled completion was revealed and the flow polled: work may begin, if the
     /// code has claimed everything the journal knows of. True when this changed something.
     pub(crate) fn go_live(&mut self) -> Result<bool, Mismatch> {
-        if self.live || !self.queue.is_empty() {
+        if self.live || !self.queue.is_empty() || !self.awaited.is_empty() {
             return Ok(false);
         }
         if let Some((position, fact)) = self.facts.iter().find(|(_, fact)| !fact.claimed) {
@@ -500,9 +573,16 @@ impl Machine {
         }
         for (position, fact) in &self.facts {
             let claimed = self.open.get(position).and_then(|id| self.slots.get(*id));
-            if let (Some(kind), Some(slot)) = (fact.kind, claimed)
-                && kind != slot.kind
-            {
+            let other = |slot: &Slot| match fact.kind {
+                Some(kind) => kind != slot.kind,
+                // Attempts have no kind of their own; these have no attempts.
+                None => matches!(
+                    slot.kind,
+                    Kind::Sleep | Kind::Signal | Kind::Child | Kind::Select | Kind::Now
+                ),
+            };
+            if claimed.is_some_and(other) {
+                let kind = fact.kind.unwrap_or(Kind::Step);
                 let found = self.open.get(position).copied();
                 return Err(self.mismatch(position, kind, found));
             }
@@ -510,6 +590,10 @@ impl Machine {
         self.live = true;
         self.open = HashMap::new();
         self.gone = HashSet::new();
+        // Bodies that a crash interrupted after the cancellation do not begin again.
+        if let Some(reason) = self.cancelled {
+            self.cancel_waiting(reason);
+        }
         Ok(true)
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use resurge_store::Timestamp;
 use tokio::sync::Notify;
 
 use crate::engine::Engine;
@@ -24,17 +25,20 @@ pub(crate) struct Parking {
 struct Lot {
     gate: Arc<dyn Gate>,
     /// In the order in which they were parked.
-    waiting: BTreeMap<u64, Arc<str>>,
+    waiting: BTreeMap<Turn, Arc<str>>,
     places: HashMap<Arc<str>, Place>,
     next: u64,
     attended: bool,
 }
 
+/// Since when, and who came first among several of one moment.
+type Turn = (Timestamp, u64);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    Waiting(u64),
+    Waiting(Turn),
     /// Let go, and not heard of since.
-    Released(u64),
+    Released(Turn),
 }
 
 /// A run's place in the lot of a gate.
@@ -55,13 +59,20 @@ impl Ticket {
 
 impl Engine {
     /// Takes a place behind a gate. A run that was released and refused again keeps its turn.
-    pub(crate) fn park_behind(self: &Arc<Self>, gate: &Arc<dyn Gate>, run: &Arc<str>) -> Ticket {
+    ///
+    /// One that was parked before a crash keeps it by `since`, when it was parked first.
+    pub(crate) fn park_behind(
+        self: &Arc<Self>,
+        gate: &Arc<dyn Gate>,
+        run: &Arc<str>,
+        since: Timestamp,
+    ) -> Ticket {
         let name = gate.name().to_owned();
         let attend = {
             let mut lots = self.parking.lots.lock();
             let lot = lots.entry(name.clone()).or_insert_with(|| Lot::new(gate));
             lot.gate = Arc::clone(gate);
-            lot.enter(run);
+            lot.enter(run, since);
             !std::mem::replace(&mut lot.attended, true)
         };
         self.parking.changed.notify_waiters();
@@ -72,9 +83,17 @@ impl Engine {
     }
 
     /// The run got through a gate, ended, or no longer waits for it.
-    pub(crate) fn left_parking(&self, run: &Arc<str>) {
+    pub(crate) fn left_parking(&self, run: &Arc<str>) -> bool {
+        self.left_gates(run, &[])
+    }
+
+    /// The run waits behind these gates only.
+    pub(crate) fn left_gates(&self, run: &Arc<str>, but: &[&str]) -> bool {
         let mut changed = false;
-        self.parking.lots.lock().retain(|_, lot| {
+        self.parking.lots.lock().retain(|name, lot| {
+            if but.contains(&name.as_str()) {
+                return true;
+            }
             if let Some(Place::Waiting(at)) = lot.places.get(run) {
                 lot.waiting.remove(at);
             }
@@ -84,6 +103,12 @@ impl Engine {
         if changed {
             self.parking.changed.notify_waiters();
         }
+        changed
+    }
+
+    /// Whether the run has a place behind some gate.
+    pub(crate) fn is_parked(&self, run: &Arc<str>) -> bool {
+        self.parking.lots.lock().values().any(|lot| lot.places.contains_key(run))
     }
 }
 
@@ -98,13 +123,13 @@ impl Lot {
         }
     }
 
-    fn enter(&mut self, run: &Arc<str>) {
+    fn enter(&mut self, run: &Arc<str>, since: Timestamp) {
         let turn = match self.places.get(run) {
             Some(Place::Waiting(_)) => return,
             Some(Place::Released(turn)) => *turn,
             None => {
                 self.next += 1;
-                self.next
+                (since, self.next)
             }
         };
         self.waiting.insert(turn, Arc::clone(run));

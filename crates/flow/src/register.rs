@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use resurge_store::BoxFuture;
 use serde::Serialize;
@@ -32,14 +33,14 @@ impl fmt::Debug for dyn FlowCode {
 }
 
 pub(crate) struct Code<F, I, O> {
-    flow: F,
+    flow: Arc<F>,
     options: FlowOptions,
     types: PhantomData<fn(I) -> O>,
 }
 
 impl<F, I, O> Code<F, I, O> {
     pub(crate) fn new(flow: F, options: FlowOptions) -> Self {
-        Self { flow, options, types: PhantomData }
+        Self { flow: Arc::new(flow), options, types: PhantomData }
     }
 }
 
@@ -57,9 +58,10 @@ where
     ) -> Result<BoxFuture<'static, FlowResult<Payload>>, StepError> {
         let core = ctx.core().clone();
         let input = core.engine.values.decode(&core.id, Of::Input, type_name::<I>(), input)?;
-        let flow = (self.flow)(ctx, input);
+        let flow = Arc::clone(&self.flow);
         Ok(Box::pin(async move {
-            let output = flow.await?;
+            // Called when first polled: what it asks for at once is asked for by the run's own task.
+            let output = flow(ctx, input).await?;
             core.engine.values.encode(&core.id, Of::Output, type_name::<O>(), &output)
         }))
     }

@@ -142,6 +142,7 @@ impl Engine {
             return Err(FlowError::Closed { run: id.to_string() });
         }
         let wal = driver::open_wal(self, &id).await.map_err(FlowError::journal(&id))?;
+        let former = self.stamp();
         let mut stage = wal.stage().await.map_err(FlowError::journal(&id))?;
         stage.push(&Record::Started(started.clone())).map_err(FlowError::journal(&id))?;
         let mut batch = Batch::new();
@@ -156,7 +157,7 @@ impl Engine {
             Err(e) => return Err(self.store_failed(&id, e)),
         }
         self.metrics.started.increment(1);
-        Ok(Some(self.admit_new(&id, flow, Fresh { wal, started, live })))
+        Ok(Some(self.admit_new(&id, flow, Fresh { wal, started, live }, former)))
     }
 
     /// The keys of a new run, if there is none of this id.
@@ -174,10 +175,11 @@ impl Engine {
         id: &str,
         flow: Arc<str>,
         fresh: Fresh,
+        former: u64,
     ) -> Arc<Resident> {
         let begin = self.is_started();
         let phase = if begin { Phase::Active } else { Phase::Withheld };
-        match self.adopt(Resident::new(id, flow, phase)) {
+        match self.adopt(Resident::new(id, flow, phase, self.stamp()), former) {
             Ok(resident) => {
                 if begin {
                     self.spawn(Arc::clone(&resident), Some(fresh));

@@ -206,7 +206,8 @@ where
             }
             Err(error) => {
                 failed = attempt;
-                let wait = if core.is_cancelled() {
+                let shielded = core.with(|state| state.machine.is_shielded(claimed.id));
+                let wait = if core.is_cancelled() && !shielded {
                     None
                 } else {
                     options.retry.after(failed, &error, core.engine.fraction())
@@ -252,8 +253,9 @@ async fn admit(claimed: &Claimed, options: &Options) -> Result<Vec<Box<dyn Permi
                 }
             }
         }
-        if !options.gates.is_empty() {
-            core.engine.left_parking(&core.id);
+        if !options.gates.is_empty() && core.engine.left_parking(&core.id) {
+            // Another step of this run may wait behind the same gate, on the same place.
+            core.wake_waiting();
         }
         return Ok(permits);
     }
@@ -266,14 +268,18 @@ async fn park(
 ) -> Result<(), Outcome> {
     let core = &claimed.core;
     let name = gate.name().to_owned();
-    let ticket = core.engine.park_behind(gate, &core.id);
-    core.with(|state| {
+    core.set_parked();
+    let since = core.with(|state| {
         // A run that was parked before a crash is parked already.
         let known = state.machine.fact(claimed.id).and_then(|fact| fact.parked.as_ref());
-        if known.is_none_or(|known| known.gate != name) {
-            state.machine.park(claimed.id, &name, until, core.now());
+        if let Some(known) = known.filter(|known| known.gate == name) {
+            return known.at;
         }
+        let now = core.now();
+        state.machine.park(claimed.id, &name, until, now);
+        now
     });
+    let ticket = core.engine.park_behind(gate, &core.id, since);
     claimed.wait_for(Wait::Gate(name, until), || ticket.is_released().then_some(())).await?;
     if let Turn::Revealed(outcome) = claimed.turn(false).await {
         return Err(outcome);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use resurge_store::{Batch, Guard, ScanOptions};
+use resurge_store::{Batch, Guard, ScanOptions, Timestamp};
 
 use crate::engine::Engine;
 use crate::keys::{Keys, journal_name};
@@ -16,14 +16,20 @@ pub(crate) async fn run(engine: Weak<Engine>) {
     loop {
         let Some(strong) = engine.upgrade() else { return };
         let (clock, every) = (Arc::clone(strong.store.clock()), strong.options.sweep_every);
-        let closing = strong.idle.notified();
+        let closed = Arc::clone(&strong.closed);
+        let closed = closed.notified();
+        tokio::pin!(closed);
+        closed.as_mut().enable();
         if strong.is_closing() {
             return;
         }
+        // Who drops the flows without a shutdown need not wait for the next sweep.
+        drop(strong);
         tokio::select! {
             () = clock.sleep(every) => {}
-            () = closing => continue,
+            () = closed => return,
         }
+        let Some(strong) = engine.upgrade() else { return };
         if let Err(error) = strong.sweep().await {
             tracing::warn!(%error, "finished runs could not be swept; tried again later");
         }
@@ -46,14 +52,15 @@ impl Flows {
     /// [`AlreadyRunning`](FlowError::AlreadyRunning) for an unfinished run,
     /// [`NotFound`](FlowError::NotFound), [`Store`](FlowError::Store).
     pub async fn delete(&self, run: &str) -> Result<()> {
-        let Some((done, guard)) = self.engine().load_done(run).await? else {
+        let done = self.engine().load_done(run).await?;
+        let Some((done, guard)) = done.filter(|(done, _)| !matches!(done.end, End::Swept)) else {
             let run = run.to_owned();
             return Err(match self.engine().load_live(&run).await? {
                 Some(_) => FlowError::AlreadyRunning { run },
                 None => FlowError::NotFound { run },
             });
         };
-        self.engine().remove(run, &done, guard).await
+        self.engine().remove(run, done, guard).await
     }
 }
 
@@ -78,8 +85,8 @@ impl Engine {
                     continue;
                 };
                 match self.load_done(run).await? {
-                    Some((done, guard)) if !matches!(done.end, End::Swept) => {
-                        self.remove(run, &done, guard).await?;
+                    Some((done, guard)) => {
+                        self.remove(run, done, guard).await?;
                         swept += 1;
                     }
                     _ => {
@@ -95,17 +102,29 @@ impl Engine {
     }
 
     /// Journal and inbox go first, the record last: an interrupted removal is found again.
-    async fn remove(&self, run: &str, done: &Done, guard: Guard) -> Result<()> {
+    async fn remove(&self, run: &str, mut done: Done, mut guard: Guard) -> Result<()> {
+        let key = self.keys.done(run)?;
+        if matches!(done.end, End::Failed { .. }) {
+            // ORDER: a failed run must not be resumed once its journal begins to go. The next sweep
+            // finds it if this is interrupted.
+            let mut batch = Batch::new();
+            batch.guard(key.clone(), guard).delete(self.keys.ended(done.ended, run)?);
+            done.end = End::Swept;
+            done.ended = Timestamp::from_millis(0);
+            let value = runs::store(&key, &done).map_err(FlowError::store(run))?;
+            batch.put(self.keys.ended(done.ended, run)?, "").put(key.clone(), value.clone());
+            self.commit(batch).await.map_err(FlowError::store(run))?;
+            guard = Guard::Exact(value);
+        }
         let inbox = self.keys.messages(run);
         self.store.remove_range(inbox).await.map_err(FlowError::store(run))?;
         let removed = resurge_wal::remove(&self.store, &journal_name(run)).await;
         removed.map_err(FlowError::journal(run))?;
-        let key = self.keys.done(run)?;
         let mut batch = Batch::new();
         batch.guard(key.clone(), guard);
         batch.delete(self.keys.ended(done.ended, run)?);
         if self.options.tombstones {
-            let swept = Done { end: End::Swept, ..done.clone() };
+            let swept = Done { end: End::Swept, ..done };
             let value = runs::store(&key, &swept).map_err(FlowError::store(run))?;
             batch.put(key, value);
         } else {

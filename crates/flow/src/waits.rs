@@ -245,54 +245,61 @@ pub(crate) fn take_mail<R>(state: &mut State, wanted: impl Fn(&Message) -> Optio
 }
 
 /// Polls branches in order until one is ready, records which, and returns it when that is revealed.
+///
+/// Until then the others are polled, too: a branch that is not durable may be ready earlier in replay
+/// than it was live, and the others must get as far as they did.
 async fn race<T>(
     claimed: &Claimed,
     branches: usize,
     mut poll: impl FnMut(usize, &mut std::task::Context<'_>) -> Poll<T>,
 ) -> FlowResult<(usize, T)> {
     let core = &claimed.core;
-    let mut ready: Option<(usize, T)> = None;
+    let mut outputs: Vec<Option<T>> = (0..branches).map(|_| None).collect();
+    let mut ready: Option<usize> = None;
     let mut journaled = false;
     let mut winner: Option<usize> = None;
     poll_fn(|cx| {
-        loop {
-            if winner.is_none() {
-                let revealed = core.with(|s| s.machine.take_revealed(claimed.id, cx.waker()));
-                match revealed.map(|outcome| reveal::<usize>(claimed, Of::Step, outcome)) {
-                    Some(Ok(index)) => winner = Some(index),
-                    Some(Err(error)) => return Poll::Ready(Err(error)),
-                    None => {}
-                }
+        if winner.is_none() {
+            let revealed = core.with(|s| s.machine.take_revealed(claimed.id, cx.waker()));
+            match revealed.map(|outcome| reveal::<usize>(claimed, Of::Step, outcome)) {
+                Some(Ok(index)) => winner = Some(index),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => {}
             }
-            match (winner, ready.take()) {
-                (Some(index), Some(won)) if won.0 == index => return Poll::Ready(Ok(won)),
-                (Some(index), _) => {
-                    // Decided before: only the recorded one counts.
-                    return poll(index, cx).map(|output| Ok((index, output)));
-                }
-                (None, Some(won)) => ready = Some(won),
-                (None, None) => {
-                    for index in 0..branches {
-                        if let Poll::Ready(output) = poll(index, cx) {
-                            ready = Some((index, output));
-                            break;
-                        }
-                    }
-                }
-            }
-            let Some((index, _)) = &ready else { return Poll::Pending };
-            if journaled || !core.with(|state| state.machine.may_begin(claimed.id, cx.waker())) {
-                return Poll::Pending;
-            }
-            let encoded = core.engine.values.encode(&core.id, Of::Step, "@select", index);
-            match encoded {
-                Ok(payload) => core.with(|state| {
-                    state.machine.complete(claimed.id, Outcome::Ok(payload), 0, Vec::new());
-                }),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-            journaled = true;
         }
+        if let Some(index) = winner {
+            // Decided: only the recorded one counts.
+            if let Some(output) = outputs.get_mut(index).and_then(Option::take) {
+                return Poll::Ready(Ok((index, output)));
+            }
+            let pended = core.with(|state| state.machine.pended());
+            let polled = poll(index, cx);
+            core.with(|state| {
+                let waits = polled.is_pending() && state.machine.pended() == pended;
+                state.machine.set_awaited(claimed.id, waits);
+            });
+            return polled.map(|output| Ok((index, output)));
+        }
+        for (index, output) in outputs.iter_mut().enumerate() {
+            if output.is_none()
+                && let Poll::Ready(done) = poll(index, cx)
+            {
+                *output = Some(done);
+                ready = ready.or(Some(index));
+            }
+        }
+        let Some(index) = ready else { return Poll::Pending };
+        if journaled || !core.with(|state| state.machine.may_begin(claimed.id, cx.waker())) {
+            return Poll::Pending;
+        }
+        match core.engine.values.encode(&core.id, Of::Step, "@select", &index) {
+            Ok(payload) => core.with(|state| {
+                state.machine.complete(claimed.id, Outcome::Ok(payload), 0, Vec::new());
+            }),
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        journaled = true;
+        Poll::Pending
     })
     .await
 }

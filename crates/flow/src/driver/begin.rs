@@ -37,11 +37,21 @@ pub(crate) async fn run(engine: &Arc<Engine>, resident: Arc<Resident>, mut fresh
                 if !may_pass(&error) || engine.is_closing() {
                     return engine.retire(&resident, Err(error));
                 }
-                engine.store.clock().sleep(wait).await;
+                pause(engine, &resident, wait).await;
                 wait = wait.saturating_mul(2).min(LAST_RETRY);
             }
         }
     }
+}
+
+/// Waits, but not beyond a shutdown.
+async fn pause(engine: &Engine, resident: &Resident, wait: Duration) {
+    let mut sleep = engine.store.clock().sleep(wait);
+    std::future::poll_fn(|cx| {
+        resident.signal.register(cx.waker());
+        if engine.is_closing() { std::task::Poll::Ready(()) } else { sleep.as_mut().poll(cx) }
+    })
+    .await;
 }
 
 /// Whether trying again later may help without anybody reopening the store.
@@ -92,6 +102,9 @@ async fn execute(
     let mut machine = journal.into_machine();
     machine.paused = paused;
     let core = RunCore::new(identity, Arc::clone(engine), machine, suspended);
+    if engine.is_parked(&resident.id) {
+        core.set_parked();
+    }
     let flow = registered
         .begin(Ctx::new(Arc::clone(&core)), &input)
         .map_err(|e| Stop::Blocked(BlockReason::Input(e.record().to_string())))?;
@@ -108,9 +121,11 @@ async fn execute(
         sleeper: None,
         permit: Some(permit),
         idle_since: None,
+        told: None,
     };
     engine.metrics.resident.increment(1.0);
     let end = driver.drive().await;
+    driver.drop_flow();
     engine.metrics.resident.decrement(1.0);
     let end = end?;
     drop(driver);
@@ -145,7 +160,7 @@ async fn read(
             Err(Stop::Blocked(BlockReason::Journal(message)))
         }
         Ok((_, None)) => Err(Stop::Blocked(BlockReason::Journal("it is empty".to_owned()))),
-        Err(e @ (WalError::Corrupt(_) | WalError::Decode { .. })) => {
+        Err(e @ (WalError::Corrupt(_) | WalError::Decode { .. } | WalError::Invalid(_))) => {
             Err(Stop::Blocked(BlockReason::Journal(e.to_string())))
         }
         Err(e) => Err(Stop::Failed(FlowError::journal(run)(e))),

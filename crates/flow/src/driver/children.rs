@@ -26,13 +26,14 @@ impl Driver {
         self.settle_all().await?;
         let mut wait = Duration::from_millis(1);
         loop {
+            let former = self.engine.stamp();
             let (commit, fresh) = self.stage_all(records, batch.clone(), &children).await?;
             let conflict = match commit.await {
                 Ok(_) => {
                     self.core.set_durable(upto);
                     for ((_, child), fresh) in children.into_iter().zip(fresh) {
                         self.engine.metrics.started.increment(1);
-                        drop(self.engine.admit_new(&child.id, child.flow, fresh));
+                        drop(self.engine.admit_new(&child.id, child.flow, fresh, former));
                     }
                     return Ok(());
                 }

@@ -19,13 +19,21 @@ impl Driver {
             End::Failed { error, .. } | End::Cancelled(error) => Outcome::Err(error.clone()),
             End::Swept => return Err(Stop::Closing),
         };
-        self.core.with(|state| state.machine.journal(record));
-        // ORDER: everything else is settled first, so that only the end itself is tried again when
-        // the parent's record changes meanwhile.
+        // ORDER: everything else is settled first, so that only records are tried again when the
+        // parent's record changes meanwhile. What others join in is settled before the end, so that
+        // nothing is lost with it.
         let parent = self.core.parent.clone();
+        let joined = self.core.with(|state| {
+            let alone = state.writes.is_empty() && state.taken.is_empty();
+            !(alone && state.joins.is_empty() && state.children.is_empty())
+        });
+        if parent.is_some() && joined {
+            self.flush(None).await?;
+        }
         if parent.is_some() {
             self.settle_all().await?;
         }
+        self.core.with(|state| state.machine.journal(record));
         let mut told_at = None;
         if let Some(parent) = &parent {
             told_at = Some(self.engine.keys.live(&parent.run).map_err(Stop::Failed)?);
@@ -110,7 +118,10 @@ impl Driver {
             let key = engine.keys.ended(at, run).map_err(Stop::Failed)?;
             batch.put(key, "");
         }
-        // Nobody asks for these any more.
+        // Nobody asks for these any more, unless the run is resumed.
+        if matches!(end, End::Failed { resumable: true, .. }) {
+            return Ok(batch);
+        }
         for mail in self.core.with(|state| state.mail.clone()) {
             batch.delete(mail.key);
         }

@@ -1,9 +1,9 @@
 //! Committing what was journaled: one commit for a step's record, the run's state, what the step
 //! wrote itself, what gates changed, and the messages that were taken.
 
-use resurge_store::{Batch, Durability, ErrorKind, StoreError};
+use resurge_store::{Batch, Durability, ErrorKind, Guard, StoreError};
 
-use super::{Driver, InFlight, Stop};
+use super::{Driver, InFlight, Stop, cancel_children};
 use crate::FlowError;
 use crate::core::Join;
 use crate::record::Record;
@@ -18,6 +18,7 @@ impl Driver {
     /// Submits everything in the outbox. Returns before it is durable, unless others joined in.
     pub(super) async fn flush(&mut self, last: Option<Last>) -> Result<(), Stop> {
         let ending = last.is_some();
+        cancel_children(&self.core).await?;
         let waiting = if ending { self.live.state.clone() } else { self.waiting() };
         let (records, writes, joins, taken, children, urgent, upto) = self.core.with(|state| {
             let records = state.machine.take_outbox();
@@ -25,7 +26,9 @@ impl Driver {
             let taken = std::mem::take(&mut state.taken);
             let writes = std::mem::take(&mut state.writes);
             let joins = std::mem::take(&mut state.joins);
-            let children = std::mem::take(&mut state.children);
+            let mut children = std::mem::take(&mut state.children);
+            // One whose parent gave it up already is not begun.
+            children.retain(|(slot, _)| state.machine.is_waiting(*slot));
             (records, writes, joins, taken, children, urgent, state.machine.last())
         });
         let moved = !ending && self.moved(&waiting, !records.is_empty());
@@ -38,6 +41,7 @@ impl Driver {
             batch.delete(key);
         }
         if moved {
+            self.guard_record(&mut batch, &records)?;
             self.live.state = waiting;
             self.live.since = self.core.now();
             let key = self.engine.keys.live(&self.core.id).map_err(Stop::Failed)?;
@@ -66,8 +70,21 @@ impl Driver {
 
     /// Whether the run's record must say something else now.
     fn moved(&self, waiting: &Waiting, journaled: bool) -> bool {
-        // A run that merely goes on says so with its next record.
-        *waiting != self.live.state && (journaled || !matches!(waiting, Waiting::Running))
+        // A run that merely goes on says so with its next record; one that is blocked no more says so.
+        let goes_on =
+            matches!(waiting, Waiting::Running) && !matches!(self.live.state, Waiting::Blocked(_));
+        *waiting != self.live.state && (journaled || !goes_on)
+    }
+
+    /// Records fence us off from another process that took the run over. Without any, what the run's
+    /// record said last does.
+    fn guard_record(&self, batch: &mut Batch, records: &[Record]) -> Result<(), Stop> {
+        if records.is_empty() {
+            let key = self.engine.keys.live(&self.core.id).map_err(Stop::Failed)?;
+            let value = runs::store(&key, &self.live).map_err(|e| self.failed(e))?;
+            batch.guard(key, Guard::Exact(value));
+        }
+        Ok(())
     }
 
     async fn submit(

@@ -8,6 +8,7 @@ use super::{Entry, Machine, What};
 use crate::record::{
     CancelReason, Completed, Failed, Ordinal, Outcome, Record, Resumed, Started, Succeeded, Value,
 };
+use crate::step_error::StepErrorKind;
 use crate::{Kind, Position};
 
 /// A journal, read.
@@ -136,12 +137,14 @@ impl Journal {
         self.ending = None;
         self.resumed_at = Some(resumed.at);
         let points: HashSet<Position> = resumed.positions.iter().cloned().collect();
+        let undone = self.cancellation_undone(&points);
         let failures: Vec<Ordinal> = self
             .items
             .iter()
             .filter(|item| match &item.what {
                 ItemKind::Completed(done) => {
-                    matches!(done.outcome, Outcome::Err(_)) && points.contains(&done.position)
+                    (matches!(done.outcome, Outcome::Err(_)) && points.contains(&done.position))
+                        || (undone.is_some_and(|at| at < item.ordinal) && was_cancelled(done))
                 }
                 _ => false,
             })
@@ -152,7 +155,7 @@ impl Journal {
                 failures.iter().any(|failure| item.ordinal > *failure && born >= *failure)
             };
             let void = match &item.what {
-                ItemKind::Cancel(_) => true,
+                ItemKind::Cancel(_) => undone.is_some(),
                 _ => item.claimed().is_some_and(|(position, born)| {
                     // Attempts of a failed step are spent with it.
                     failures.contains(&item.ordinal)
@@ -177,6 +180,20 @@ impl Journal {
         self.items.iter().filter_map(completed).collect()
     }
 
+    /// The cancellation, if the run failed of it and goes on without. If it failed in what it did
+    /// after it, such as undoing steps, it goes on with that.
+    fn cancellation_undone(&self, points: &HashSet<Position>) -> Option<Ordinal> {
+        let cancelled = self.items.iter().find(|item| matches!(item.what, ItemKind::Cancel(_)))?;
+        let own = |point: &Position| {
+            self.items.iter().any(|item| match &item.what {
+                ItemKind::Completed(done) => done.position == *point && !was_cancelled(done),
+                _ => false,
+            })
+        };
+        let goes_on = !points.is_empty() && points.iter().all(own);
+        (!goes_on).then_some(cancelled.ordinal)
+    }
+
     /// The machine that replays it.
     pub(crate) fn into_machine(self) -> Machine {
         let mut machine =
@@ -185,7 +202,10 @@ impl Journal {
             let what = match what {
                 ItemKind::Voided => continue,
                 ItemKind::Sets(sets) => What::Sets(sets),
-                ItemKind::Cancel(reason) => What::Cancel(reason),
+                ItemKind::Cancel(reason) => {
+                    machine.cancel_asked = true;
+                    What::Cancel(reason)
+                }
                 ItemKind::Completed(done) => {
                     // What is complete needs no facts.
                     machine.facts.remove(&done.position);
@@ -204,6 +224,15 @@ impl Journal {
         }
         machine.live = machine.queue.is_empty() && machine.facts.is_empty();
         machine
+    }
+}
+
+fn was_cancelled(done: &Completed) -> bool {
+    match &done.outcome {
+        Outcome::Err(error) => {
+            matches!(error.kind, StepErrorKind::Cancelled | StepErrorKind::DeadlineExceeded)
+        }
+        Outcome::Ok(_) => false,
     }
 }
 
