@@ -120,9 +120,6 @@ impl Flows {
     /// It takes the store's runs over: flows that were started on the same store before commit nothing
     /// more ([`Superseded`](FlowError::Superseded)).
     ///
-    /// It takes the store's runs over: flows that were started on the same store before commit nothing
-    /// more ([`Superseded`](FlowError::Superseded)).
-    ///
     /// # Errors
     /// [`Closed`](FlowError::Closed), [`Store`](FlowError::Store).
     pub async fn start(&self) -> Result<StartReport> {

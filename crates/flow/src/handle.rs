@@ -18,7 +18,7 @@ use crate::runs::{self, Done, End, Live, Waiting};
 use crate::values::Of;
 use crate::{FlowError, Result, RunState};
 
-/// Turns given to a task that has former a run and not yet taken note of it.
+/// Turns given to a task that has begun a run and not yet taken note of it.
 const COMES_LATE: usize = 64;
 
 /// A handle to a run. Dropping it does nothing to the run. Clones are the same run.

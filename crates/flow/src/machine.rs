@@ -95,6 +95,7 @@ pub(crate) enum Reveal {
 
 /// See the [module](self).
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one run")]
 pub(crate) struct Machine {
     queue: VecDeque<Entry>,
     facts: HashMap<Position, Fact>,

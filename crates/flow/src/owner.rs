@@ -28,6 +28,10 @@ pub(crate) struct Ownership(OnceLock<Bytes>);
 impl Engine {
     /// Takes the store's runs over. Durable when it returns: no earlier owner commits anything more.
     pub(crate) async fn take_over(&self) -> Result<()> {
+        if self.owner.0.get().is_some() {
+            // A start that failed further on is tried again.
+            return Ok(());
+        }
         let key = &self.keys.owner;
         loop {
             let stored = self.store.get(key).await.map_err(FlowError::store(""))?;

@@ -78,22 +78,20 @@ impl Engine {
                 break;
             }
             for entry in page.entries {
-                let Some((_, run)) = Keys::ended_of(&entry.key) else {
+                let Some((at, run)) = Keys::ended_of(&entry.key) else {
                     let mut batch = Batch::new();
                     batch.delete(entry.key);
                     self.commit(batch).await.map_err(FlowError::store(""))?;
                     continue;
                 };
-                match self.load_done(run).await? {
-                    Some((done, guard)) => {
-                        self.remove(run, done, guard).await?;
-                        swept += 1;
-                    }
-                    _ => {
-                        let mut batch = Batch::new();
-                        batch.delete(entry.key.clone());
-                        self.commit(batch).await.map_err(FlowError::store(run))?;
-                    }
+                let done = self.load_done(run).await?;
+                if let Some((done, guard)) = done.filter(|(done, _)| done.ended == at) {
+                    self.remove(run, done, guard).await?;
+                    swept += 1;
+                } else {
+                    let mut batch = Batch::new();
+                    batch.delete(entry.key.clone());
+                    self.commit(batch).await.map_err(FlowError::store(run))?;
                 }
             }
         }
