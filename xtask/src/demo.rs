@@ -31,6 +31,14 @@ const DEMOS: &[Demo] = &[
         about: "a pipeline is killed in its second step; the first one is not run again",
     },
     Demo {
+        name: "exactly-once",
+        package: "resurge-exactly-once-example",
+        bin: "resurge-exactly-once-example",
+        args: &["demo"],
+        limit: Duration::from_secs(60),
+        about: "a memoised step runs once for each input, whatever runs and processes ask for it",
+    },
+    Demo {
         name: "recover",
         package: "resurge-recover-example",
         bin: "resurge-recover-example",
