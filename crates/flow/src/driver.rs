@@ -23,6 +23,7 @@ use crate::step::panicked;
 use crate::{BlockReason, FlowError, FlowResult};
 
 mod begin;
+mod blocked;
 mod children;
 mod end;
 mod flush;

@@ -7,13 +7,12 @@ use std::time::Duration;
 use resurge_store::{ErrorKind, StoreError};
 use resurge_wal::{Claim, Lsn, Wal, WalError, WalOptions};
 
-use super::{Driver, Fresh, Identity, RunCore, Stop};
-use crate::engine::{Engine, Phase, Resident};
+use super::{Driver, Fresh, Identity, RunCore, Stop, blocked};
+use crate::engine::{Engine, Resident};
 use crate::keys::journal_name;
 use crate::machine::{Ending, Journal};
 use crate::record::{Record, Started};
-use crate::runs::{self, Live, Waiting};
-use crate::signal::CONTROL;
+use crate::runs::{self, Live};
 use crate::{BlockReason, Ctx, FlowError};
 
 /// A run whose store failed is tried again after this long, then twice as long, up to a minute.
@@ -30,7 +29,7 @@ pub(crate) async fn run(engine: &Arc<Engine>, resident: Arc<Resident>, mut fresh
                 let run = resident.id.to_string();
                 return engine.retire(&resident, Err(FlowError::Closed { run }));
             }
-            Err(Stop::Blocked(reason)) => return block(engine, &resident, reason).await,
+            Err(Stop::Blocked(reason)) => return blocked::block(engine, &resident, reason).await,
             Err(Stop::Failed(error)) => {
                 engine.metrics.stopped.increment(1);
                 tracing::error!(run = %resident.id, %error, "a run stopped where it is");
@@ -191,46 +190,4 @@ pub(crate) async fn read_journal(
         }
     }
     Ok((wal, journal))
-}
-
-/// Sets a run aside, durably, so that it is listed with the reason.
-async fn block(engine: &Arc<Engine>, resident: &Arc<Resident>, reason: BlockReason) {
-    engine.metrics.blocked.increment(1);
-    tracing::warn!(run = %resident.id, %reason, "a run is blocked");
-    let waiting = Waiting::Blocked(reason.clone());
-    if let Err(error) = set_waiting(engine, &resident.id, waiting.clone()).await {
-        tracing::error!(run = %resident.id, %error, "the reason could not be stored");
-    }
-    engine.left_parking(&resident.id);
-    let registered =
-        matches!(&reason, BlockReason::Unregistered { flow } if engine.code(flow).is_some());
-    resident.signal.take(!0);
-    *resident.phase.lock() = Phase::Dormant { armed: None, why: waiting };
-    resident.tell();
-    if registered {
-        // Registered between the look and now.
-        engine.wake_resident(resident, CONTROL);
-    }
-}
-
-async fn set_waiting(engine: &Engine, run: &str, waiting: Waiting) -> Result<(), FlowError> {
-    let key = engine.keys.live(run)?;
-    loop {
-        let stored = engine.store.get(&key).await.map_err(FlowError::store(run))?;
-        let Some(stored) = stored else { return Ok(()) };
-        let mut live: Live = runs::load(&key, &stored).map_err(FlowError::store(run))?;
-        if live.state == waiting {
-            return Ok(());
-        }
-        live.state = waiting.clone();
-        live.since = engine.store.now();
-        let mut batch = resurge_store::Batch::new();
-        let value = runs::store(&key, &live).map_err(FlowError::store(run))?;
-        batch.guard(key.clone(), resurge_store::Guard::Exact(stored)).put(key.clone(), value);
-        match engine.commit(batch).await {
-            Ok(()) => return Ok(()),
-            Err(e) if e.kind() == ErrorKind::Conflict => {}
-            Err(e) => return Err(FlowError::store(run)(e)),
-        }
-    }
 }

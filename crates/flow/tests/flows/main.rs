@@ -7,6 +7,7 @@
 )]
 
 mod basics;
+mod cancel_blocked;
 mod listing;
 mod ownership;
 mod support;
