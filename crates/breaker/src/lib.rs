@@ -47,3 +47,9 @@ pub use tower::{
     AsError, AsResponse, BreakerFuture, BreakerLayer, BreakerService, OnRefused, Refused,
 };
 pub use transition::{Reason, Transition};
+
+/// The guide's examples, run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/breaker-thresholds.md")]
+#[doc = include_str!("../../../docs/guide/breaker-in-tower.md")]
+struct Guide;

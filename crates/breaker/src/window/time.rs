@@ -113,8 +113,8 @@ impl Slices {
 
     pub(super) fn counts(&self, cycle: u16, now_ns: u64) -> Counts {
         let newest = self.slice(cycle, now_ns);
-        let first = self.origin(cycle).map_or(0, |origin| origin.tag.load(Ordering::SeqCst));
-        let oldest = (newest + 1).saturating_sub(self.ring.len() as u64).max(first);
+        // Slices of before the cycle are there, and empty.
+        let oldest = (newest + 1).saturating_sub(self.ring.len() as u64);
         let mut counts = Counts::default();
         for number in oldest..=newest {
             let Some(slice) = self.at(number) else { continue };

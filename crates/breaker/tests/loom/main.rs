@@ -194,6 +194,41 @@ fn what_a_reset_forgets_does_not_come_back() {
 }
 
 #[test]
+fn a_late_call_takes_no_place_in_the_window() {
+    explore(|| {
+        let circuit = Circuit::new(vec![last(2, 2)], 1);
+        let late = circuit.admit().unwrap();
+        let other = Arc::clone(&circuit);
+        let other = loom::thread::spawn(move || other.settle(&late, Outcome::Success));
+        circuit.command(|machine, now| machine.reset("", now));
+        circuit.call(FAILED);
+        other.join().unwrap();
+        // The failure leaves the window when two calls came after it, not later.
+        circuit.call(Outcome::Success);
+        assert_eq!(circuit.counts(), (2, 1, 0));
+        circuit.call(Outcome::Success);
+        assert_eq!(circuit.counts(), (2, 0, 0));
+    });
+}
+
+#[test]
+fn a_late_call_takes_no_place_in_a_window_of_time() {
+    explore(|| {
+        let window = Window::interval(std::time::Duration::from_secs(1));
+        let trip = Trip::FailureCount { failures: 9, window, min_calls: 1 };
+        let circuit = Circuit::new(vec![trip], 1);
+        let late = circuit.admit().unwrap();
+        let other = Arc::clone(&circuit);
+        let other = loom::thread::spawn(move || other.settle(&late, FAILED));
+        circuit.command(|machine, now| machine.reset("", now));
+        circuit.call(FAILED);
+        other.join().unwrap();
+        let (calls, failures, _) = circuit.counts();
+        assert_eq!((calls, failures), (1, 1));
+    });
+}
+
+#[test]
 fn the_window_neither_keeps_nor_loses_a_failure() {
     explore(|| {
         // Never trips: more failures than it can hold are needed in a row.
