@@ -1,4 +1,4 @@
-//! The README's example: run it, kill it at any point, run it again.
+//! A state machine in a journal: run it, kill it at any point, run it again.
 #![expect(clippy::print_stdout, reason = "an example talks to its user")]
 
 use resurge::{PlainMachine, Resurge};

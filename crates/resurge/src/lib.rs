@@ -67,3 +67,12 @@ pub use resurge_store::{Clock, Durability, Namespace, Store, Timestamp, VirtualC
 #[cfg_attr(docsrs, doc(cfg(feature = "wal")))]
 pub use resurge_wal::{Lsn, Wal, WalOptions};
 pub use status::{PartStatus, Status, StoreStatus};
+
+/// The guide's examples, run as doctests.
+#[cfg(all(doctest, feature = "flow"))]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/first-flow.md")]
+    struct FirstFlow;
+    #[doc = include_str!("../../../docs/guide/retries-and-idempotency.md")]
+    struct RetriesAndIdempotency;
+}
