@@ -127,6 +127,7 @@ pub(crate) struct Machine {
     pub(crate) paused: bool,
     /// Failure points of the last resume.
     resumed: HashSet<Position>,
+    was_resumed: bool,
     /// Who waits for `live`, for `held` to end, or for records to become durable.
     waiting: Vec<Waker>,
 }
@@ -434,7 +435,7 @@ impl Machine {
 
     /// Whether the run was resumed after a failure.
     pub(crate) fn was_resumed(&self) -> bool {
-        !self.resumed.is_empty()
+        self.was_resumed
     }
 
     /// Puts a record into the outbox.

@@ -196,8 +196,12 @@ impl Journal {
 
     /// The machine that replays it.
     pub(crate) fn into_machine(self) -> Machine {
-        let mut machine =
-            Machine { last: self.records, resumed: self.resumed, ..Machine::default() };
+        let mut machine = Machine {
+            last: self.records,
+            resumed: self.resumed,
+            was_resumed: self.resumed_at.is_some(),
+            ..Machine::default()
+        };
         for Item { ordinal, what } in self.items {
             let what = match what {
                 ItemKind::Voided => continue,

@@ -10,4 +10,8 @@ mod basics;
 mod cancel_blocked;
 mod listing;
 mod ownership;
+mod replay;
+mod resume;
+mod steps;
 mod support;
+mod world;

@@ -19,6 +19,10 @@ impl Effects {
         *count
     }
 
+    pub(crate) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
     pub(crate) fn of(&self, name: &str) -> u32 {
         self.0.lock().get(name).copied().unwrap_or_default()
     }
