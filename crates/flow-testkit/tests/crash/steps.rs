@@ -40,10 +40,10 @@ fn retries_are_not_begun_anew() {
 async fn waits(ctx: Ctx, effects: Effects) -> FlowResult<String> {
     ctx.step("before", || async { Step::Ok(effects.ran("before").min(1)) }).await?;
     ctx.sleep("a month", 30 * DAY).await?;
-    let word: String = ctx.signal("word").await?;
+    let word: String = ctx.signal("first").await?;
     ctx.step("between", || async { Step::Ok(effects.ran("between").min(1)) }).await?;
     let none: Option<String> = ctx.signal_within("never", HOUR).await?;
-    let second: String = ctx.signal("word").await?;
+    let second: String = ctx.signal("second").await?;
     ctx.step("after", || async { Step::Ok(effects.ran("after").min(1)) }).await?;
     Ok(format!("{word} {second} {none:?}"))
 }
@@ -55,9 +55,9 @@ fn sleeps_and_signals_are_taken_once() {
         let flow = life.flows().register("waits", move |ctx, ()| waits(ctx, effects.clone()))?;
         life.start().await?;
         let run = life.begin(&flow, "run", ()).await?;
-        life.signal(&run, "word", "one").await?;
+        life.signal(&run, "first", "one").await?;
         life.advance(31 * DAY).await;
-        life.signal(&run, "word", "two").await?;
+        life.signal(&run, "second", "two").await?;
         life.finish(&run).await
     });
 }
