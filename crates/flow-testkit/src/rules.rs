@@ -73,7 +73,10 @@ impl Histories {
 /// What a script does when nothing crashes.
 #[derive(Debug)]
 pub(crate) struct Baseline {
+    runs: HashSet<String>,
     effects: HashMap<Place, usize>,
+    /// By name, what was counted outside of any step.
+    outside: HashMap<String, usize>,
     /// When each position completed, and what was the last completion before it was asked for.
     /// Without those that completed more than once.
     order: HashMap<Place, (u64, u64)>,
@@ -94,12 +97,21 @@ impl Baseline {
             }
         }
         let order = order.into_iter().filter_map(|(place, at)| Some((place, at?))).collect();
-        Self { effects: executions(spots(effects)), order }
+        let runs = histories.0.keys().cloned().collect();
+        Self { runs, effects: executions(spots(effects)), outside: outside(effects), order }
     }
 }
 
 fn spots(effects: &[Effect]) -> impl Iterator<Item = &Spot> {
     effects.iter().filter_map(|effect| effect.spot.as_ref())
+}
+
+fn outside(effects: &[Effect]) -> HashMap<String, usize> {
+    let mut times = HashMap::new();
+    for effect in effects.iter().filter(|effect| effect.spot.is_none()) {
+        *times.entry(effect.name.clone()).or_default() += 1;
+    }
+    times
 }
 
 fn executions<'a>(spots: impl Iterator<Item = &'a Spot>) -> HashMap<Place, usize> {
@@ -203,6 +215,17 @@ impl Case<'_> {
 
     fn once_or_once_more(&self) -> Result<usize, Failure> {
         let crashes = self.found.len();
+        if let Some(run) = self.end.0.keys().find(|run| !self.baseline.runs.contains(*run)) {
+            return Err(format!("there is a run `{run}`, and no such run without a crash").into());
+        }
+        for (name, times) in outside(self.effects) {
+            if times > self.baseline.outside.get(&name).copied().unwrap_or(0) {
+                return Err(format!(
+                    "effect `{name}` happened again: it is outside of a step's body, where every execution repeats it"
+                )
+                .into());
+            }
+        }
         let times = executions(spots(self.effects));
         let mut repeated = 0;
         for (place, times) in &times {

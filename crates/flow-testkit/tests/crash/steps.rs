@@ -1,8 +1,10 @@
 //! One thing at a time: retries, sleeps, signals, children, derived values, deferred steps.
 
+use std::time::Duration;
+
 use resurge_flow::{Ctx, Either, FlowResult, Retry, StepError};
 use resurge_flow_testkit::{Effects, Failure, Life};
-use std::time::Duration;
+use resurge_store::{Clock, VirtualClock};
 
 use crate::{DAY, HOUR, Step, enumerate};
 
@@ -27,9 +29,10 @@ async fn retried(ctx: Ctx, effects: Effects) -> FlowResult<String> {
 
 #[test]
 fn retries_are_not_begun_anew() {
-    let points = enumerate("retries", 3, |life: Life| async move {
+    let points = enumerate("retries", 2, |life: Life| async move {
         let effects = life.effects().clone();
-        let flow = life.flows().register("retried", move |ctx, ()| retried(ctx, effects.clone()))?;
+        let flow =
+            life.flows().register("retried", move |ctx, ()| retried(ctx, effects.clone()))?;
         life.start().await?;
         let run = life.begin(&flow, "run", ()).await?;
         life.finish(&run).await
@@ -39,7 +42,7 @@ fn retries_are_not_begun_anew() {
 
 async fn waits(ctx: Ctx, effects: Effects) -> FlowResult<String> {
     ctx.step("before", || async { Step::Ok(effects.ran("before").min(1)) }).await?;
-    ctx.sleep("a month", 30 * DAY).await?;
+    ctx.sleep("a while", 30 * HOUR).await?;
     let word: String = ctx.signal("first").await?;
     ctx.step("between", || async { Step::Ok(effects.ran("between").min(1)) }).await?;
     let none: Option<String> = ctx.signal_within("never", HOUR).await?;
@@ -50,13 +53,13 @@ async fn waits(ctx: Ctx, effects: Effects) -> FlowResult<String> {
 
 #[test]
 fn sleeps_and_signals_are_taken_once() {
-    enumerate("waits", 3, |life: Life| async move {
+    enumerate("waits", 2, |life: Life| async move {
         let effects = life.effects().clone();
         let flow = life.flows().register("waits", move |ctx, ()| waits(ctx, effects.clone()))?;
         life.start().await?;
         let run = life.begin(&flow, "run", ()).await?;
         life.signal(&run, "first", "one").await?;
-        life.advance(31 * DAY).await;
+        life.advance(31 * HOUR).await;
         life.signal(&run, "second", "two").await?;
         life.finish(&run).await
     });
@@ -74,7 +77,7 @@ async fn small(ctx: Ctx, n: u32, effects: Effects) -> FlowResult<u32> {
 
 #[test]
 fn children_start_once_and_their_results_arrive() {
-    enumerate("children", 3, |life: Life| async move {
+    enumerate("children", 2, |life: Life| async move {
         let effects = life.effects().clone();
         let child = life.flows().register("small", move |ctx, n| small(ctx, n, effects.clone()))?;
         let effects = life.effects().clone();
@@ -115,7 +118,10 @@ async fn values(ctx: Ctx, effects: Effects) -> FlowResult<String> {
     let checked = ctx
         .step("check", || async {
             effects.ran("check");
-            Step::Ok((recorded == (random, uuid.to_string(), now), seen.as_ref() == Some(&recorded)))
+            Step::Ok((
+                recorded == (random, uuid.to_string(), now),
+                seen.as_ref() == Some(&recorded),
+            ))
         })
         .await?;
     ctx.unset("seen")?;
@@ -127,7 +133,7 @@ async fn values(ctx: Ctx, effects: Effects) -> FlowResult<String> {
 
 #[test]
 fn recorded_and_derived_values_are_the_same_in_every_execution() {
-    enumerate("values", 3, |life: Life| async move {
+    enumerate("values", 2, |life: Life| async move {
         let effects = life.effects().clone();
         let flow = life.flows().register("values", move |ctx, ()| values(ctx, effects.clone()))?;
         life.start().await?;
@@ -139,11 +145,13 @@ fn recorded_and_derived_values_are_the_same_in_every_execution() {
 }
 
 /// Steps that are cheap to do again: any number of them may be lost, in order, and come again.
-async fn deferred(ctx: Ctx, effects: Effects) -> FlowResult<String> {
+async fn deferred(ctx: Ctx, clock: VirtualClock, effects: Effects) -> FlowResult<String> {
     let mut sum = 0;
     for _ in 0..4 {
         sum += ctx
             .step("cheap", || async {
+                // Long enough for a commit of its own.
+                clock.sleep(Duration::from_millis(1)).await;
                 effects.ran("cheap");
                 Step::Ok(1)
             })
@@ -161,9 +169,11 @@ async fn deferred(ctx: Ctx, effects: Effects) -> FlowResult<String> {
 
 #[test]
 fn deferred_steps_come_again_and_nothing_else_does() {
-    enumerate("deferred", 3, |life: Life| async move {
-        let effects = life.effects().clone();
-        let flow = life.flows().register("deferred", move |ctx, ()| deferred(ctx, effects.clone()))?;
+    enumerate("deferred", 2, |life: Life| async move {
+        let (effects, clock) = (life.effects().clone(), life.clock().clone());
+        let flow = life
+            .flows()
+            .register("deferred", move |ctx, ()| deferred(ctx, clock.clone(), effects.clone()))?;
         life.start().await?;
         let run = life.begin(&flow, "run", ()).await?;
         life.finish(&run).await
@@ -192,7 +202,7 @@ async fn raced(ctx: Ctx, effects: Effects) -> FlowResult<String> {
 
 #[test]
 fn a_race_is_decided_once() {
-    enumerate("races", 3, |life: Life| async move {
+    enumerate("races", 2, |life: Life| async move {
         let effects = life.effects().clone();
         let flow = life.flows().register("raced", move |ctx, ()| raced(ctx, effects.clone()))?;
         life.start().await?;
@@ -215,7 +225,7 @@ async fn undone(ctx: Ctx, effects: Effects) -> FlowResult<String> {
 
 #[test]
 fn a_cancelled_run_is_undone_once() {
-    enumerate("cancel", 3, |life: Life| async move {
+    enumerate("cancel", 2, |life: Life| async move {
         let effects = life.effects().clone();
         let flow = life.flows().register("undone", move |ctx, ()| undone(ctx, effects.clone()))?;
         life.start().await?;
