@@ -58,19 +58,23 @@ impl Breaker {
     /// [`Rejected`] with when to try again, if that is known.
     #[inline]
     pub fn acquire(&self) -> Result<Permit, Rejected> {
-        match self.shared.engine.admit(&*self.shared) {
-            Ok(ticket) => Ok(Permit(Pass::new(Arc::clone(&self.shared), ticket))),
-            Err(refusal) => Err(self.shared.reject(refusal)),
-        }
+        let shared = &*self.shared;
+        let ticket = match shared.engine.admit_plain(shared) {
+            Some(ticket) => ticket,
+            None => shared.admit_otherwise()?,
+        };
+        Ok(Permit(Pass::new(Arc::clone(&self.shared), ticket)))
     }
 
     /// The same without sharing ownership.
     #[inline]
     pub(crate) fn pass(&self) -> Result<Pass<&Shared>, Rejected> {
-        match self.shared.engine.admit(&*self.shared) {
-            Ok(ticket) => Ok(Pass::new(&*self.shared, ticket)),
-            Err(refusal) => Err(self.shared.reject(refusal)),
-        }
+        let shared = &*self.shared;
+        let ticket = match shared.engine.admit_plain(shared) {
+            Some(ticket) => ticket,
+            None => shared.admit_otherwise()?,
+        };
+        Ok(Pass::new(shared, ticket))
     }
 
     /// Why a call would be rejected now; none when it would be admitted. Takes nothing, counts nothing.

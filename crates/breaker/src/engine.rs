@@ -39,12 +39,49 @@ const TIME_END: u32 = 2;
 /// One success in so many reads the clock for `last_success`, when nothing else does.
 const SAMPLE: u64 = 64;
 
-/// The right to one call.
+/// The right to one call. Two whole words: parts of words would cost more to copy than to make.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    pub(crate) generation: u32,
-    pub(crate) admission: Admission,
+    /// `admission:32 | generation:32`.
+    meta: u64,
     start_ns: u64,
+}
+
+impl Ticket {
+    #[inline]
+    fn new(generation: u32, admission: Admission, start_ns: u64) -> Self {
+        let admission = match admission {
+            Admission::Counted => 0,
+            Admission::Probe => 1,
+            Admission::Uncounted => 2,
+        };
+        Self { meta: admission << 32 | u64::from(generation), start_ns }
+    }
+
+    #[inline]
+    pub(crate) fn generation(&self) -> u32 {
+        (self.meta & 0xffff_ffff) as u32
+    }
+
+    #[inline]
+    pub(crate) fn admission(&self) -> Admission {
+        match self.meta >> 32 {
+            0 => Admission::Counted,
+            1 => Admission::Probe,
+            _ => Admission::Uncounted,
+        }
+    }
+}
+
+/// What the short way did about a success.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plainly {
+    /// Everything.
+    Done,
+    /// Nothing.
+    No,
+    /// It is counted, and there is more to do.
+    Noted(Word, Noted),
 }
 
 /// How a call ended, for those who count.
@@ -162,26 +199,27 @@ impl Engine {
     /// Admits a call: one load when the circuit is closed and nothing is timed.
     #[inline]
     pub(crate) fn admit(&self, host: &impl Host) -> Result<Ticket, Refusal> {
+        self.admit_plain(host).map_or_else(|| self.admit_otherwise(host), Ok)
+    }
+
+    /// Admits a call if the circuit is closed and active.
+    #[inline]
+    pub(crate) fn admit_plain(&self, host: &impl Host) -> Option<Ticket> {
         let word = self.word();
-        if word.is_plain() {
-            let start_ns = self.start_ns(host);
-            let generation = word.generation();
-            return Ok(Ticket { generation, admission: Admission::Counted, start_ns });
-        }
-        self.admit_otherwise(word, host)
+        let ticket = || Ticket::new(word.generation(), Admission::Counted, self.start_ns(host));
+        word.is_plain().then(ticket)
     }
 
     #[cold]
-    fn admit_otherwise(&self, word: Word, host: &impl Host) -> Result<Ticket, Refusal> {
+    pub(crate) fn admit_otherwise(&self, host: &impl Host) -> Result<Ticket, Refusal> {
+        let word = self.word();
         let generation = word.generation();
         match word.mode() {
             Mode::Disabled => {
-                let admission = Admission::Uncounted;
-                return Ok(Ticket { generation, admission, start_ns: NOT_TIMED });
+                return Ok(Ticket::new(generation, Admission::Uncounted, NOT_TIMED));
             }
             Mode::Shadow if word.state() == State::Closed => {
-                let admission = Admission::Counted;
-                return Ok(Ticket { generation, admission, start_ns: self.start_ns(host) });
+                return Ok(Ticket::new(generation, Admission::Counted, self.start_ns(host)));
             }
             _ => {}
         }
@@ -196,7 +234,7 @@ impl Engine {
             host.changed();
         }
         let admission = admitted?;
-        Ok(Ticket { generation, admission, start_ns: self.start_ns(host) })
+        Ok(Ticket::new(generation, admission, self.start_ns(host)))
     }
 
     /// Whether a call would be admitted now. Changes nothing.
@@ -228,33 +266,46 @@ impl Engine {
         Err(Refusal { state, mode, until_ns })
     }
 
-    /// A call ended well.
+    /// A call ended well, and that is all there is to it: it is counted. Otherwise nothing was done, or
+    /// [`succeeded`](Self::succeeded) must do the rest.
     #[inline]
-    pub(crate) fn succeeded(&self, ticket: &Ticket, host: &impl Host) -> Ended {
-        if self.timed.load(Ordering::Relaxed) == 0 && ticket.admission == Admission::Counted {
-            let word = self.word();
-            let current = word.is_plain() && word.generation() == ticket.generation;
-            if let Some(set) = self.set(word.set()).filter(|_| current) {
-                match set.record(word.cycle(), false, false, 0) {
-                    Noted::Quiet(number) if number % SAMPLE != 0 => {}
-                    noted => self.after_record(noted, word, set, ticket, host),
-                }
-                return Ended { slow: false, took_ns: None };
-            }
+    pub(crate) fn succeeds_plainly(&self, ticket: &Ticket) -> Plainly {
+        let word = self.word();
+        let counted = ticket.meta == u64::from(word.generation()) && word.is_plain();
+        if !counted || self.timed.load(Ordering::Relaxed) != 0 {
+            return Plainly::No;
         }
-        self.ended(ticket, None, None, host)
+        let Some(set) = self.set(word.set()) else { return Plainly::No };
+        match set.record_success(word.cycle()) {
+            Noted::Quiet(number) if number % SAMPLE != 0 => Plainly::Done,
+            noted => Plainly::Noted(word, noted),
+        }
+    }
+
+    /// A call ended well.
+    fn succeeded(&self, ticket: &Ticket, host: &impl Host) -> Ended {
+        self.succeeds_otherwise(self.succeeds_plainly(ticket), ticket, host)
+    }
+
+    /// What [`succeeds_plainly`](Self::succeeds_plainly) left to do.
+    #[cold]
+    pub(crate) fn succeeds_otherwise(
+        &self,
+        plainly: Plainly,
+        ticket: &Ticket,
+        host: &impl Host,
+    ) -> Ended {
+        match plainly {
+            Plainly::Done => {}
+            Plainly::No => return self.ended(ticket, None, None, host),
+            Plainly::Noted(word, noted) => self.after_record(noted, word, ticket, host),
+        }
+        Ended { slow: false, took_ns: None }
     }
 
     /// A success that is more than one more.
-    #[cold]
-    fn after_record(
-        &self,
-        noted: Noted,
-        word: Word,
-        set: &WindowSet,
-        ticket: &Ticket,
-        host: &impl Host,
-    ) {
+    fn after_record(&self, noted: Noted, word: Word, ticket: &Ticket, host: &impl Host) {
+        let Some(set) = self.set(word.set()) else { return };
         let now = host.at();
         self.tallies.last_success_ns.store(now.ns.saturating_add(1), Ordering::Relaxed);
         match noted {
@@ -262,7 +313,7 @@ impl Engine {
             Noted::Late => {
                 self.tallies.requests_before.fetch_add(1, Ordering::Relaxed);
             }
-            Noted::Look => self.judge(word, set, ticket.generation, now, host),
+            Noted::Look => self.judge(word, set, ticket.generation(), now, host),
         }
     }
 
@@ -289,7 +340,7 @@ impl Engine {
 
     /// The call says nothing: a probe's place is free again.
     pub(crate) fn give_back(&self, ticket: &Ticket, host: &impl Host) {
-        if ticket.admission == Admission::Probe {
+        if ticket.admission() == Admission::Probe {
             self.probe_ended(ticket, ProbeEnd::Returned, host.at(), host);
         }
     }
@@ -301,10 +352,10 @@ impl Engine {
         open_for: Option<Duration>,
         host: &impl Host,
     ) -> Ended {
-        if ticket.admission == Admission::Uncounted {
+        if ticket.admission() == Admission::Uncounted {
             return Ended { slow: false, took_ns: None };
         }
-        let now = if failed.is_some() || ticket.admission == Admission::Probe {
+        let now = if failed.is_some() || ticket.admission() == Admission::Probe {
             host.at()
         } else if self.timed.load(Ordering::Relaxed) & TIME_END != 0 {
             At { ns: host.ns(), ..At::default() }
@@ -324,7 +375,7 @@ impl Engine {
         } else {
             self.tallies.last_success_ns.store(now.ns.saturating_add(1), Ordering::Relaxed);
         }
-        if ticket.admission == Admission::Probe {
+        if ticket.admission() == Admission::Probe {
             self.tallies.requests_before.fetch_add(1, Ordering::Relaxed);
             let end = match (failed, open_for) {
                 (None, _) => ProbeEnd::Success { slow },
@@ -348,7 +399,7 @@ impl Engine {
         host: &impl Host,
     ) {
         let word = self.word();
-        let current = word.generation() == ticket.generation && word.state() == State::Closed;
+        let current = word.generation() == ticket.generation() && word.state() == State::Closed;
         let Some(set) = self.set(word.set()).filter(|_| current) else {
             // The circuit has moved on: the call happened, and decides nothing.
             self.tallies.requests_before.fetch_add(1, Ordering::Relaxed);
@@ -365,11 +416,11 @@ impl Engine {
         if let (Some(kind), Some(length)) = (failed, open_for) {
             let reason = crate::transition::Reason::OpenFor { kind };
             self.command(now, host, |machine| {
-                machine.trip_by(ticket.generation, reason, Some(length), now);
+                machine.trip_by(ticket.generation(), reason, Some(length), now);
             });
             return;
         }
-        self.judge(word, set, ticket.generation, now, host);
+        self.judge(word, set, ticket.generation(), now, host);
     }
 
     /// Looks at the rules.
@@ -387,7 +438,7 @@ impl Engine {
     }
 
     fn probe_ended(&self, ticket: &Ticket, end: ProbeEnd, now: At, host: &impl Host) {
-        self.command(now, host, |machine| machine.probe_ended(ticket.generation, end, now));
+        self.command(now, host, |machine| machine.probe_ended(ticket.generation(), end, now));
         host.released();
     }
 

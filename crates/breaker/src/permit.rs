@@ -107,7 +107,7 @@ impl Permit {
 
     /// Whether the call is a probe of a half-open circuit.
     pub fn is_probe(&self) -> bool {
-        self.0.ticket.admission == Admission::Probe
+        self.0.ticket.admission() == Admission::Probe
     }
 }
 

@@ -9,7 +9,7 @@ use resurge_store::{Clock, Monotonic, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 
-use crate::engine::{Engine, Host, Ticket};
+use crate::engine::{Ended, Engine, Host, Plainly, Ticket};
 use crate::error::Rejected;
 use crate::event::{BreakerEvent, Hook};
 use crate::machine::{Refusal, Restored, nanos};
@@ -170,15 +170,39 @@ impl Shared {
         Rejected { name: Arc::clone(&self.name), state, mode, retry_after }
     }
 
+    #[cold]
+    pub(crate) fn admit_otherwise(&self) -> Result<Ticket, Rejected> {
+        self.engine.admit_otherwise(self).map_err(|refusal| self.reject(refusal))
+    }
+
     /// A call ended.
     #[inline]
     pub(crate) fn settle(&self, ticket: &Ticket, outcome: Outcome) {
+        if outcome != Outcome::Success {
+            return self.settle_otherwise(ticket, outcome);
+        }
+        self.meters.success.increment(1);
+        match self.engine.succeeds_plainly(ticket) {
+            Plainly::Done => {}
+            plainly => {
+                let ended = self.engine.succeeds_otherwise(plainly, ticket, self);
+                self.measure(ended);
+            }
+        }
+    }
+
+    #[cold]
+    fn settle_otherwise(&self, ticket: &Ticket, outcome: Outcome) {
         let ended = self.engine.settle(ticket, outcome, self);
         match outcome {
             Outcome::Success => self.meters.success.increment(1),
             Outcome::Failure(_) | Outcome::OpenFor(..) => self.meters.failure.increment(1),
             Outcome::Ignore => self.meters.ignored.increment(1),
         }
+        self.measure(ended);
+    }
+
+    fn measure(&self, ended: Ended) {
         if ended.slow {
             self.meters.slow.increment(1);
         }

@@ -167,8 +167,27 @@ impl WindowSet {
         }
     }
 
-    /// Records a call of `cycle`. `now_ns` matters only when [`is_timed`](Self::is_timed).
+    /// Records a success that was not slow, where nothing is timed.
     #[inline]
+    pub(crate) fn record_success(&self, cycle: u16) -> Noted {
+        // ORDER: as in `record`.
+        let before = self.turn(cycle).fetch_add(1, Ordering::SeqCst);
+        if (before >> COUNT_BITS) as u16 != cycle {
+            return Noted::Late;
+        }
+        let number = before & COUNT;
+        self.end_streak(cycle);
+        for window in &self.calls {
+            window.put(number, cycle, 0);
+        }
+        if number < self.hot.warm_until.load(Ordering::Relaxed) {
+            Noted::Look
+        } else {
+            Noted::Quiet(number)
+        }
+    }
+
+    /// Records a call of `cycle`. `now_ns` matters only when [`is_timed`](Self::is_timed).
     pub(crate) fn record(&self, cycle: u16, failed: bool, slow: bool, now_ns: u64) -> Noted {
         // ORDER: sequentially consistent, as are the failures' counts: of a success that makes
         // `min_calls` full and a failure beside it, at least one sees the other and looks at the rules.
@@ -209,6 +228,9 @@ impl WindowSet {
     fn end_streak(&self, cycle: u16) {
         let mut now = self.hot.streak.load(Ordering::Relaxed);
         let none = u64::from(cycle) << COUNT_BITS;
+        if now == none {
+            return;
+        }
         while now != none && (now >> COUNT_BITS) as u16 == cycle {
             match self.hot.streak.compare_exchange(now, none, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,

@@ -242,6 +242,18 @@ fn a_repair_that_takes_too_long_is_given_up() {
 }
 
 #[test]
+fn a_repair_of_before_ends_no_other_one() {
+    let (breaker, _) = build(BreakerConfig::fast());
+    let first = breaker.begin_repair().unwrap();
+    breaker.reset("by hand");
+    let second = breaker.begin_repair().unwrap();
+    assert!(!first.is_current() && second.is_current());
+    assert!(!first.closed());
+    assert_eq!(breaker.state(), State::Repairing);
+    assert!(second.closed());
+}
+
+#[test]
 fn a_repair_ends_as_it_says() {
     type End = fn(resurge_breaker::Repair) -> bool;
     let ends: [(End, State, Option<Duration>); 5] = [

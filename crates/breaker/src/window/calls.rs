@@ -44,8 +44,15 @@ impl Calls {
         let place = place.and_then(|place| usize::try_from(place).ok());
         let Some(slot) = place.and_then(|place| self.slots.get(place)) else { return };
         let new = (u32::from(cycle) << SLOT_CYCLE) | bits;
-        let mut old = slot.load(Ordering::Relaxed);
         // A steady stream of successes finds what it would write.
+        if slot.load(Ordering::Relaxed) != new {
+            self.replace(slot, cycle, new);
+        }
+    }
+
+    fn replace(&self, slot: &AtomicU32, cycle: u16, new: u32) {
+        let bits = new & (FAILED | SLOW);
+        let mut old = slot.load(Ordering::Relaxed);
         while old != new {
             let found = ((old >> SLOT_CYCLE) & 0xffff) as u16;
             if found != cycle && found.wrapping_sub(cycle) < 1 << 15 {

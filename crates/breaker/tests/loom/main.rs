@@ -137,7 +137,7 @@ fn one_thread_of_two_becomes_the_probe() {
         let tickets = [circuit.admit(), other.join().unwrap()];
         let admitted: Vec<_> = tickets.iter().flatten().collect();
         assert_eq!(admitted.len(), 1);
-        assert_eq!(admitted[0].admission, Admission::Probe);
+        assert_eq!(admitted[0].admission(), Admission::Probe);
         assert_eq!(circuit.went(), [State::Open, State::HalfOpen]);
     });
 }
