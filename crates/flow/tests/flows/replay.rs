@@ -167,7 +167,7 @@ fn reordered_steps_are_refused() {
     );
     assert_eq!(
         reason,
-        "non-determinism at a: the journal holds step `a`, the code asks for step `b`"
+        "non-determinism at `a`: the journal holds step `a`, the code asks for step `b`"
     );
 }
 
