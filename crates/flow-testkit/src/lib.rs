@@ -17,3 +17,12 @@ pub use life::Life;
 pub use report::{CrashFailure, CrashReport};
 /// Why a test failed: any error.
 pub use resurge_testkit::Failure;
+
+/// The guide's examples, run as doctests.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/testing-a-flow.md")]
+    struct TestingAFlow;
+    #[doc = include_str!("../../../docs/guide/changing-code.md")]
+    struct ChangingCode;
+}

@@ -266,7 +266,6 @@ fn every_planted_store_bug_is_caught() {
             Ok(report) => missed.push(format!("{bug:?} {of:?}: missed: {report}")),
             Err(failure) => {
                 let text = failure.to_string();
-                println!("{bug:?} {of:?}: {text}");
                 if !text.contains(says) {
                     missed.push(format!("{bug:?} {of:?}: {text}"));
                 }
