@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use resurge_breaker::{Breaker, BreakerConfig, ConfigError, Rate, Trip, Window};
@@ -56,6 +57,11 @@ fn main() -> Result<(), ConfigError> {
         println!("{name:<24} {:>10.1} {:>10.1}", measure(1, work), measure(2, work));
     };
     show("nothing", &|| assert!(black_box(Ok::<_, ()>(black_box(7))).is_ok()));
+    // What any exact count costs on this machine.
+    let count = AtomicU64::new(0);
+    show("one atomic add", &|| {
+        black_box(count.fetch_add(1, Ordering::SeqCst));
+    });
     for (name, breaker) in &cases {
         show(name, &|| drop(black_box(breaker.call(|| Ok::<_, ()>(black_box(7))))));
     }

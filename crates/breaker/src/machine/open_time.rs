@@ -120,10 +120,8 @@ impl OpenTime {
     fn configured(&mut self, config: &OpenConfig) -> Duration {
         let power = i32::try_from(self.attempt).unwrap_or(i32::MAX);
         let grown = config.initial.as_secs_f64() * config.factor.powi(power);
-        let max = config.max.as_secs_f64();
-        // Also when the power is infinite.
-        let length = if grown < max { grown } else { max };
-        let length = Duration::try_from_secs_f64(length).unwrap_or(config.max).min(config.max);
+        // More than a duration can say is more than the longest.
+        let length = Duration::try_from_secs_f64(grown).unwrap_or(config.max).min(config.max);
         if config.jitter == 0.0 {
             return length;
         }
