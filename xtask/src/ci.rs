@@ -11,9 +11,9 @@ use crate::workspace::{self, Package, Workspace};
 use crate::{Result, demo, evidence, steps};
 
 /// The steps of `ci`, in order.
-pub(crate) const STEPS: [&str; 11] = [
+pub(crate) const STEPS: [&str; 12] = [
     "fmt", "tidy", "clippy", "test", "doctest", "features", "docs", "deny", "demos", "crash",
-    "powercut",
+    "crash-flows", "powercut",
 ];
 
 /// What `test` runs.
@@ -24,6 +24,9 @@ const LINTS: [&str; 3] = ["fmt", "tidy", "clippy"];
 
 /// Kills in the crash loop of `ci`; `crash` alone defaults to more.
 const CI_CRASH_CYCLES: u64 = 20;
+
+/// The same, of the loop that kills workflows.
+const CI_FLOWS_CYCLES: u64 = 20;
 
 /// Power cuts on each file system, and the time for all of them, in seconds.
 const CI_POWERCUT: (u64, u64) = (4, 60);
@@ -52,14 +55,15 @@ pub(crate) fn docs(open: bool) -> Result<()> {
     if open { execute(std::process::Command::new(opener()).arg(index)) } else { Ok(()) }
 }
 
-pub(crate) fn bench(quick: bool) -> Result<()> {
+pub(crate) fn bench(args: &[String]) -> Result<()> {
     let mut command = cargo(["run", "--release", "--package", "resurge-bench", "--"]);
-    execute(command.args(quick.then_some("--quick")))
+    execute(command.args(args))
 }
 
-pub(crate) fn crash(cycles: u64) -> Result<()> {
-    let mut command = cargo(["run", "--release", "--package", "resurge-crash", "--", "--cycles"]);
-    execute(command.arg(cycles.to_string()))
+pub(crate) fn crash(cycles: u64, flows: bool) -> Result<()> {
+    let mut command = cargo(["run", "--release", "--package", "resurge-crash", "--"]);
+    command.args(flows.then_some("flows"));
+    execute(command.args(["--cycles", &cycles.to_string()]))
 }
 
 pub(crate) fn powercut(cycles: u64) -> Result<()> {
@@ -106,7 +110,8 @@ fn all<'a>(workspace: &'a Workspace, evidence: &'a Path) -> Vec<Step<'a>> {
         Step::new("docs", || ran(build_docs())),
         Step::new("deny", deny),
         Step::new("demos", || ran(demo::run_all(workspace))),
-        Step::new("crash", || ran(crash(CI_CRASH_CYCLES))),
+        Step::new("crash", || ran(crash(CI_CRASH_CYCLES, false))),
+        Step::new("crash-flows", || ran(crash(CI_FLOWS_CYCLES, true))),
         Step::new("powercut", || cut(CI_POWERCUT.0, CI_POWERCUT.1)),
     ]
 }

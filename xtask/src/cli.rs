@@ -8,8 +8,8 @@ pub(crate) enum Command {
     Demo { name: Option<String>, list: bool, update: bool },
     Test,
     Ci { skip: Vec<String>, keep_going: bool },
-    Bench { quick: bool },
-    Crash { cycles: u64 },
+    Bench { args: Vec<String> },
+    Crash { cycles: u64, flows: bool },
     Powercut { cycles: u64 },
     Docs { open: bool },
     Fmt,
@@ -26,6 +26,9 @@ pub(crate) enum Parsed {
 /// How many times `crash` kills when not told otherwise.
 const DEFAULT_CYCLES: u64 = 200;
 
+/// The same of `crash --flows`.
+const DEFAULT_FLOWS_CYCLES: u64 = 100;
+
 /// How many times `powercut` cuts, on each file system.
 const DEFAULT_CUTS: u64 = 40;
 
@@ -41,9 +44,11 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
   ci [--skip STEP]... [--keep-going]
                                     everything CI runs; stops at the first failure unless told not to
                                     steps: fmt tidy clippy test doctest features docs deny demos crash
-                                    powercut
-  bench [--quick]                   measure, beside the raw fdatasync floor of the same run
-  crash [--cycles N]                kill -9 a writing program N times (default 200), verify each time
+                                    crash-flows powercut
+  bench [--quick] [SECTION]...      measure, beside the raw fdatasync floor of the same run; all of it, or
+                                    sections: appends commits peers replay open recovery flows
+  crash [--flows] [--cycles N]      kill -9 a writing program N times (default 200), verify each time;
+                                    with --flows one that runs workflows (default 100)
   powercut [--cycles N]             shut ext4 and XFS down under it N times each (default 40); needs
                                     root, loop devices and xfsprogs, says SKIPPED where there are none
   docs [--open]                     build the API documentation, warnings are errors
@@ -65,8 +70,8 @@ pub(crate) fn parse(args: &[String]) -> Result<Parsed, String> {
         "demo" => demo(rest)?,
         "test" => none("test", rest, Command::Test)?,
         "ci" => ci(rest)?,
-        "bench" => Command::Bench { quick: switch("bench", "--quick", rest)? },
-        "crash" => Command::Crash { cycles: cycles("crash", DEFAULT_CYCLES, rest)? },
+        "bench" => bench(rest)?,
+        "crash" => crash(rest)?,
         "powercut" => Command::Powercut { cycles: cycles("powercut", DEFAULT_CUTS, rest)? },
         "docs" => Command::Docs { open: switch("docs", "--open", rest)? },
         "fmt" => none("fmt", rest, Command::Fmt)?,
@@ -138,6 +143,22 @@ fn ci<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
     Ok(Command::Ci { skip, keep_going })
 }
 
+/// Which sections there are is known to the benchmarks.
+fn bench<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let args: Vec<String> = args.map(str::to_owned).collect();
+    match args.iter().find(|arg| arg.starts_with('-') && *arg != "--quick") {
+        Some(flag) => Err(format!("`bench` has no option `{flag}`")),
+        None => Ok(Command::Bench { args }),
+    }
+}
+
+fn crash<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let (flows, rest): (Vec<_>, Vec<_>) = args.partition(|arg| *arg == "--flows");
+    let flows = !flows.is_empty();
+    let default = if flows { DEFAULT_FLOWS_CYCLES } else { DEFAULT_CYCLES };
+    Ok(Command::Crash { cycles: cycles("crash", default, rest.into_iter())?, flows })
+}
+
 fn cycles<'a>(
     command: &str,
     default: u64,
@@ -188,10 +209,16 @@ mod tests {
             command("ci --skip test --keep-going --skip crash"),
             Command::Ci { skip: vec!["test".into(), "crash".into()], keep_going: true }
         );
-        assert_eq!(command("bench"), Command::Bench { quick: false });
-        assert_eq!(command("bench --quick"), Command::Bench { quick: true });
-        assert_eq!(command("crash"), Command::Crash { cycles: DEFAULT_CYCLES });
-        assert_eq!(command("crash --cycles 7"), Command::Crash { cycles: 7 });
+        assert_eq!(command("bench"), Command::Bench { args: vec![] });
+        assert_eq!(
+            command("bench --quick flows"),
+            Command::Bench { args: vec!["--quick".into(), "flows".into()] }
+        );
+        let crash = |cycles, flows| Command::Crash { cycles, flows };
+        assert_eq!(command("crash"), crash(DEFAULT_CYCLES, false));
+        assert_eq!(command("crash --cycles 7"), crash(7, false));
+        assert_eq!(command("crash --flows"), crash(DEFAULT_FLOWS_CYCLES, true));
+        assert_eq!(command("crash --cycles 7 --flows"), crash(7, true));
         assert_eq!(command("powercut"), Command::Powercut { cycles: DEFAULT_CUTS });
         assert_eq!(command("powercut --cycles 7"), Command::Powercut { cycles: 7 });
         assert_eq!(command("docs --open"), Command::Docs { open: true });
@@ -222,7 +249,7 @@ mod tests {
             ("crash now", "`crash` has no option `now`"),
             ("ci --skip", "`--skip` needs the name of a step"),
             ("ci --fast", "`ci` has no option `--fast`"),
-            ("bench --open", "`bench` takes no argument `--open`, only `--quick`"),
+            ("bench --open", "`bench` has no option `--open`"),
         ] {
             assert_eq!(parsed(line), Err(expected.to_owned()), "`{line}`");
         }

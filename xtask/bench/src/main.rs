@@ -1,6 +1,6 @@
 //! Benchmarks beside the raw fdatasync floor of the same run.
 //!
-//! `resurge-bench [--quick] [SECTION]...`; sections: `appends`, `commits`, `peers`, `replay`, `open`, `recovery`.
+//! `resurge-bench [--quick] [SECTION]...`; sections: `appends`, `commits`, `peers`, `replay`, `open`, `recovery`, `flows`.
 //! Absolute figures belong to the machine and the minute; the ratios are what to compare.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the product")]
 
@@ -13,6 +13,7 @@ mod commits;
 mod disk;
 mod drive;
 mod floor;
+mod flows;
 mod open;
 mod peers;
 mod recovery;
@@ -23,6 +24,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 /// How long and how much.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
+    name: &'static str,
     /// Each figure of appends and floors.
     figure: Duration,
     /// Store commits, long enough for the index to lag if it does.
@@ -34,12 +36,14 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
+    name: "full",
     figure: Duration::from_secs(3),
     sustained: Duration::from_secs(10),
     records: 1_000_000,
     replay_bytes: 1 << 30,
 };
 const QUICK: Scale = Scale {
+    name: "quick",
     figure: Duration::from_millis(500),
     sustained: Duration::from_secs(2),
     records: 100_000,
@@ -48,13 +52,14 @@ const QUICK: Scale = Scale {
 
 type Section = (&'static str, fn(Scale) -> Result<()>);
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     ("appends", appends::run),
     ("commits", commits::run),
     ("peers", peers::run),
     ("replay", replay::run),
     ("open", open::run),
     ("recovery", recovery::run),
+    ("flows", flows::run),
 ];
 
 fn main() -> ExitCode {
@@ -63,6 +68,11 @@ fn main() -> ExitCode {
         && child == replay::CHILD
     {
         return ended(child, replay::child(path.as_ref()));
+    }
+    if let [child, args @ ..] = args.as_slice()
+        && child == flows::CHILD
+    {
+        return ended(child, flows::child(args));
     }
     let mut scale = FULL;
     let mut wanted = Vec::new();
