@@ -28,7 +28,7 @@ mod children;
 mod end;
 mod flush;
 
-pub(crate) use begin::{open_wal, run};
+pub(crate) use begin::{new_wal, open_wal, run};
 
 /// Records in the outbox after which they are committed, whatever there is still to reveal.
 const MAX_OUTBOX: usize = 256;
@@ -41,6 +41,8 @@ pub(crate) struct Fresh {
     pub(crate) wal: Wal<Record>,
     pub(crate) started: Started,
     pub(crate) live: Live,
+    /// [`Engine::missed`] before it was visible to anybody.
+    pub(crate) missed: u64,
 }
 
 /// Why a run's task ends before the run does.
@@ -79,6 +81,8 @@ pub(crate) struct Driver {
     idle_since: Option<Timestamp>,
     /// Waits that end up to here were woken.
     told: Option<Timestamp>,
+    /// There may be messages nobody was told of.
+    unread: bool,
 }
 
 struct InFlight {
@@ -97,7 +101,9 @@ enum Event {
 impl Driver {
     /// Runs until the run ended or the task has nothing more to do.
     async fn drive(&mut self) -> Result<End, Stop> {
-        self.read_mail().await?;
+        if self.unread || self.resident.signal.has(MAIL) {
+            self.read_mail().await?;
+        }
         self.check_deadline();
         loop {
             self.advance().await?;
@@ -194,8 +200,16 @@ impl Driver {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if !self.core.with(|state| state.machine.has_queue()) {
-                return;
+            let ours = self.core.with(|state| {
+                let machine = &state.machine;
+                machine.has_queue().then(|| machine.wakers_like(&waker))
+            });
+            // The run's own hold on its signal, and the waker above.
+            let own = 2;
+            match ours {
+                None => return,
+                Some(Some(ours)) if signal.is_held_by(own + ours) && !signal.has(WOKEN) => return,
+                Some(_) => {}
             }
             tokio::task::yield_now().await;
             if !signal.has(WOKEN) {
@@ -265,6 +279,7 @@ impl Driver {
             Poll::Pending
         })
         .await;
+        self.resident.signal.disarm();
         if !matches!(event, Event::Time) {
             self.idle_since = self.idle_since.filter(|_| matches!(event, Event::Committed(_)));
         }

@@ -46,6 +46,8 @@ pub(crate) struct Engine {
     pub(crate) closed: Arc<Notify>,
     /// The tasks without a run were begun.
     pub(crate) attended: AtomicBool,
+    /// Messages to runs that were not known here.
+    missed: AtomicU64,
 }
 
 /// An unfinished run known to this process, in memory or not.
@@ -155,6 +157,7 @@ impl Engine {
             stamps: AtomicU64::new(0),
             closed: Arc::default(),
             attended: AtomicBool::new(false),
+            missed: AtomicU64::new(0),
             store,
             options,
         })
@@ -271,8 +274,24 @@ impl Engine {
 
     /// Tells a run that something happened, and brings it to memory if need be.
     pub(crate) fn wake(self: &Arc<Self>, run: &str, flag: u8) {
-        let Some(resident) = self.resident(run) else { return };
-        self.wake_resident(&resident, flag);
+        let resident = {
+            let runs = self.runs.lock();
+            let resident = runs.get(run).cloned();
+            if resident.is_none() {
+                // ORDER: under the lock: a run that is taken note of later sees the count.
+                self.missed.fetch_add(1, Ordering::AcqRel);
+            }
+            resident
+        };
+        if let Some(resident) = resident {
+            self.wake_resident(&resident, flag);
+        }
+    }
+
+    /// How many messages were sent to runs that were not known here. A run that finds it unchanged
+    /// since before it was visible has been told of all of its messages.
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Acquire)
     }
 
     pub(crate) fn wake_resident(self: &Arc<Self>, resident: &Arc<Resident>, flag: u8) {
@@ -329,7 +348,7 @@ impl Engine {
         until: Option<Timestamp>,
     ) -> bool {
         let mut phase = resident.phase.lock();
-        if resident.signal.has(!0) {
+        if !resident.signal.is_quiet() {
             return false;
         }
         if let Some(at) = until {

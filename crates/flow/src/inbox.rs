@@ -11,6 +11,9 @@ use crate::record::{CancelReason, Outcome};
 use crate::runs::{self, Live};
 use crate::{FlowError, Position, Result};
 
+/// Messages read at once.
+const PAGE: usize = 64;
+
 /// A message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Message {
@@ -131,7 +134,9 @@ impl Engine {
         let mut mail = Vec::new();
         let mut range = Some(self.keys.messages(run));
         while let Some(next) = range {
-            let page = self.store.scan(next, resurge_store::ScanOptions::new()).await;
+            // Few enough to be read in place.
+            let options = resurge_store::ScanOptions::new().max_entries(PAGE);
+            let page = self.store.scan(next, options).await;
             let page = page.map_err(FlowError::store(run))?;
             for entry in page.entries {
                 let message =

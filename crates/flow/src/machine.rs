@@ -27,6 +27,8 @@ pub(crate) use load::{Ending, Journal};
 pub(crate) use slots::SlotId;
 use slots::{Slot, SlotState, Slots};
 
+/// Wakers that are counted after every poll.
+const COUNTED: usize = 32;
 /// Names in one page of an error's text.
 const SHOWN: usize = 8;
 
@@ -475,6 +477,15 @@ impl Machine {
     /// Whether something waits to be revealed.
     pub(crate) fn has_queue(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// How many of its wakers are this one; `None` when there are too many to count each time.
+    pub(crate) fn wakers_like(&self, waker: &Waker) -> Option<usize> {
+        if self.slots.len() + self.waiting.len() > COUNTED {
+            return None;
+        }
+        let slots = self.slots.iter().filter_map(|slot| slot.waker.as_ref());
+        Some(slots.chain(&self.waiting).filter(|known| known.will_wake(waker)).count())
     }
 
     /// Whether a body is at work.

@@ -141,23 +141,34 @@ impl Engine {
         if self.is_closing() {
             return Err(FlowError::Closed { run: id.to_string() });
         }
-        let wal = driver::open_wal(self, &id).await.map_err(FlowError::journal(&id))?;
-        let former = self.stamp();
-        let mut stage = wal.stage().await.map_err(FlowError::journal(&id))?;
-        stage.push(&Record::Started(started.clone())).map_err(FlowError::journal(&id))?;
-        let mut batch = Batch::new();
-        self.guard_owner(&mut batch);
-        self.put_new(&mut batch, &id, &live)?;
-        let commit = stage.commit(batch, Durability::Durable).map_err(FlowError::journal(&id))?;
-        match commit.await {
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::Conflict && e.key() != Some(&self.keys.owner) => {
-                return self.existing(&id, &live).await;
+        let journal = |e| FlowError::journal(&id)(e);
+        let (missed, former) = (self.missed(), self.stamp());
+        let mut wal = driver::new_wal(self, &id).map_err(journal)?;
+        let mut looked = false;
+        loop {
+            let mut stage = wal.stage().await.map_err(journal)?;
+            stage.push(&Record::Started(started.clone())).map_err(journal)?;
+            let mut batch = Batch::new();
+            self.guard_owner(&mut batch);
+            self.put_new(&mut batch, &id, &live)?;
+            match stage.commit(batch, Durability::Durable).map_err(journal)?.await {
+                Ok(_) => break,
+                Err(e) if e.kind() == ErrorKind::Conflict && e.key() != Some(&self.keys.owner) => {}
+                Err(e) => return Err(self.store_failed(&id, e)),
             }
-            Err(e) => return Err(self.store_failed(&id, e)),
+            if let Some(known) = self.existing(&id, &live).await? {
+                return Ok(known);
+            }
+            if looked {
+                let difference = "a journal of this name remains".to_owned();
+                return Err(FlowError::AlreadyExists { run: id.to_string(), difference });
+            }
+            // What an interrupted removal left is written on.
+            wal = driver::open_wal(self, &id).await.map_err(journal)?;
+            looked = true;
         }
         self.metrics.started.increment(1);
-        Ok(Some(self.admit_new(&id, flow, Fresh { wal, started, live }, former)))
+        Ok(Some(self.admit_new(&id, flow, Fresh { wal, started, live, missed }, former)))
     }
 
     /// The keys of a new run, if there is none of this id.
@@ -190,7 +201,12 @@ impl Engine {
         }
     }
 
-    async fn existing(self: &Arc<Self>, id: &str, new: &Live) -> Result<Option<Arc<Resident>>> {
+    /// The run of this id, `Some(None)` for one that has ended.
+    async fn existing(
+        self: &Arc<Self>,
+        id: &str,
+        new: &Live,
+    ) -> Result<Option<Option<Arc<Resident>>>> {
         let differs = |flow: &str, hash: &runs::InputHash| {
             let difference = if flow != new.flow {
                 format!("it is a run of flow `{flow}`, not `{}`", new.flow)
@@ -209,7 +225,7 @@ impl Engine {
                 if let Some(differs) = differs(&live.flow, &live.input_hash) {
                     return Err(differs);
                 }
-                return Ok(self.resident(id));
+                return Ok(Some(self.resident(id)));
             }
             let key = self.keys.done(id)?;
             if let Some(stored) = self.store.get(&key).await.map_err(FlowError::store(id))? {
@@ -221,10 +237,9 @@ impl Engine {
                 if let Some(differs) = differs(&done.flow, &done.input_hash) {
                     return Err(differs);
                 }
-                return Ok(None);
+                return Ok(Some(None));
             }
         }
-        let difference = "a journal of this name remains".to_owned();
-        Err(FlowError::AlreadyExists { run: id.to_owned(), difference })
+        Ok(None)
     }
 }

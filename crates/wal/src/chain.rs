@@ -35,6 +35,8 @@ pub(crate) struct Chain {
     pub(crate) revision: u64,
     /// Pages before the log's beginning are still being removed.
     pub(crate) cleaning: bool,
+    /// The log was made without a look at what is there: its first page must find nothing.
+    pub(crate) blind: bool,
     /// Consecutive attempts that the store answered with `Unavailable`.
     pub(crate) attempts: u32,
 }
@@ -90,6 +92,8 @@ impl std::fmt::Debug for Flight {
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) guard: Guard,
+    /// Nothing may be under the page's key either.
+    pub(crate) blind: bool,
     pub(crate) key: resurge_store::Key,
     pub(crate) value: Bytes,
     pub(crate) after: Tip,
@@ -98,6 +102,9 @@ pub(crate) struct Sealed {
 impl Sealed {
     pub(crate) fn write(&self, log: &Log, batch: &mut Batch) {
         batch.guard(log.keys.head.clone(), self.guard.clone());
+        if self.blind {
+            batch.guard(self.key.clone(), Guard::Absent);
+        }
         batch.put(self.key.clone(), self.value.clone());
         if let Some(head) = &self.after.stored {
             batch.put(log.keys.head.clone(), head.clone());
@@ -116,6 +123,7 @@ impl Chain {
             held: false,
             generation: 0,
             cleaning: false,
+            blind: false,
             attempts: 0,
         }
     }
@@ -144,13 +152,14 @@ impl Chain {
         let key = log.keys.page(first)?;
         let value = Record::new(page).encode(&key);
         let guard = self.tip.guard();
+        let blind = self.blind && self.tip.stored.is_none();
         let after = self.tip_with(log, |head| {
             head.last_page = first;
             head.end = framing.end();
             head.next = head.end;
             head.digest = digest;
         });
-        Ok(Sealed { guard, key, value, after })
+        Ok(Sealed { guard, blind, key, value, after })
     }
 
     /// Submits one draft on top of the tip.
@@ -192,6 +201,14 @@ impl Chain {
             queued_bytes,
             records,
         });
+    }
+
+    /// The first commit in flight succeeded.
+    pub(crate) fn settle_first(&mut self) -> Option<Flight> {
+        self.attempts = 0;
+        let flight = self.in_flight.pop_front()?;
+        self.settled = flight.after.clone();
+        Some(flight)
     }
 
     pub(crate) fn may_chain(&self) -> bool {

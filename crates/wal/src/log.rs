@@ -62,6 +62,14 @@ impl Log {
         }
     }
 
+    /// For who waits for what is in flight: whoever submitted it may not await it.
+    pub(crate) fn drive_in_flight(self: &Arc<Self>) {
+        let in_flight = !self.chain.lock().in_flight.is_empty();
+        if in_flight {
+            self.ensure_driver();
+        }
+    }
+
     /// Only by who set `running`.
     pub(crate) fn spawn_driver(self: &Arc<Self>) {
         // ORDER: made before it is spawned; a runtime that already stopped drops it unpolled.

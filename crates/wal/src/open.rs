@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use resurge_store::{Batch, Durability, ErrorKind, MAX_VALUE_BYTES, ScanOptions, Store};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::chain::Chain;
@@ -55,8 +56,7 @@ pub(crate) async fn open(
 ) -> Result<(Arc<Log>, WalReport)> {
     options.check()?;
     let keys = Keys::new(name)?;
-    let runtime = tokio::runtime::Handle::try_current()
-        .map_err(|_| WalError::Invalid("a log is opened inside a tokio runtime".to_owned()))?;
+    let runtime = runtime()?;
     let metrics = Metrics::new();
 
     let mut races = 0;
@@ -105,24 +105,54 @@ pub(crate) async fn open(
         salvaged: found.salvaged,
     };
     tracing::debug!(log = name, first = head.first_lsn, next = head.next, "opened a log");
+    let durable_end = if claimed { head.end } else { head.first_page };
+    let log = make(store, keys, options, runtime, metrics, durable_end, Chain::new(found.tip));
+    Ok((Arc::new(log), report))
+}
+
+/// A log that is taken to be new; the first commit finds out whether it is.
+pub(crate) fn create(store: &Store, name: &str, options: WalOptions) -> Result<Arc<Log>> {
+    options.check()?;
+    let keys = Keys::new(name)?;
+    let head = Head { epoch: 1, owner: store.entropy().next_u64()?, ..Head::genesis(&keys) };
+    let durable_end = head.end;
+    let chain = Chain { blind: true, ..Chain::new(Tip { head, stored: None }) };
+    let log = make(store, keys, options, runtime()?, Metrics::new(), durable_end, chain);
+    Ok(Arc::new(log))
+}
+
+fn runtime() -> Result<Handle> {
+    Handle::try_current()
+        .map_err(|_| WalError::Invalid("a log is opened inside a tokio runtime".to_owned()))
+}
+
+fn make(
+    store: &Store,
+    keys: Keys,
+    options: WalOptions,
+    runtime: Handle,
+    metrics: Metrics,
+    durable_end: u64,
+    chain: Chain,
+) -> Log {
     let max_page = store.info().max_value_bytes.min(MAX_VALUE_BYTES).saturating_sub(ENVELOPE);
-    let log = Log {
+    let head = &chain.tip.head;
+    Log {
         store: store.clone(),
         max_page,
         metrics,
         runtime,
         // What somebody else left may be buffered only, unless our own durable commit came after it.
-        durable_end: AtomicU64::new(if claimed { head.end } else { head.first_page }),
+        durable_end: AtomicU64::new(durable_end),
         first_lsn: AtomicU64::new(head.first_lsn),
         intake: Mutex::new(Intake::starting_at(head.next)),
         ticket: Arc::new(Semaphore::new(1)),
         changed: Notify::new(),
         closing: AtomicBool::new(false),
-        chain: Mutex::new(Chain::new(found.tip)),
+        chain: Mutex::new(chain),
         keys,
         options,
-    };
-    Ok((Arc::new(log), report))
+    }
 }
 
 async fn find(store: &Store, keys: &Keys, policy: Policy) -> Result<Found> {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use resurge_store::{CommitSeq, Durability, ErrorKind, Result as StoreResult, StoreError};
 
-use crate::chain::Flight;
+use crate::chain::{Flight, Reply};
 use crate::head::{Head, Tip};
 use crate::log::Log;
 use crate::{DamageKind, WalError};
@@ -37,13 +38,38 @@ impl Log {
     }
 
     fn succeed(&self, seq: CommitSeq) -> u32 {
-        let flight = {
+        let Some(flight) = self.chain.lock().settle_first() else { return 0 };
+        let records = flight.records;
+        self.settled(flight).ok(seq);
+        self.changed.notify_waiters();
+        records
+    }
+
+    /// Polls the commit that left the head of this revision, if it is the next to settle and nobody
+    /// else awaits it; `None` if not, or if it failed: then it is up to the driver.
+    pub(crate) fn poll_own(&self, revision: u64, cx: &mut Context<'_>) -> Option<Poll<CommitSeq>> {
+        let (flight, seq) = {
             let mut chain = self.chain.lock();
-            chain.attempts = 0;
-            let Some(flight) = chain.in_flight.pop_front() else { return 0 };
-            chain.settled = flight.after.clone();
-            flight
+            let first = chain.in_flight.front_mut();
+            let first = first.filter(|flight| flight.after.head.revision == revision)?;
+            let seq = match first.commit.as_mut()?.as_mut().poll(cx) {
+                Poll::Pending => return Some(Poll::Pending),
+                Poll::Ready(Ok(seq)) => seq,
+                Poll::Ready(Err(e)) => {
+                    first.commit = Some(Box::pin(std::future::ready(Err(e))));
+                    return None;
+                }
+            };
+            // ORDER: under the same lock: a driver never meets a commit that was polled to its end.
+            (chain.settle_first()?, seq)
         };
+        drop(self.settled(flight));
+        self.changed.notify_waiters();
+        Some(Poll::Ready(seq))
+    }
+
+    /// Takes note of a commit that succeeded; returns who is to be told.
+    fn settled(&self, flight: Flight) -> Reply {
         let head = &flight.after.head;
         self.first_lsn.store(head.first_lsn, Ordering::Release);
         // ORDER: durable before anybody is told.
@@ -55,13 +81,11 @@ impl Log {
             self.metrics.appends.increment(u64::from(flight.records));
             self.metrics.page_records.record(f64::from(flight.records));
         }
-        {
+        if flight.queued_bytes > 0 {
             let mut intake = self.intake.lock();
             intake.queued_bytes = intake.queued_bytes.saturating_sub(flight.queued_bytes);
         }
-        flight.reply.ok(seq);
-        self.changed.notify_waiters();
-        flight.records
+        flight.reply
     }
 
     async fn fail(&self, error: StoreError) {
@@ -144,7 +168,7 @@ impl Log {
         tokio::pin!(changed);
         std::future::poll_fn(|cx| {
             if self.is_closing() {
-                return std::task::Poll::Ready(());
+                return Poll::Ready(());
             }
             // Closing wakes it; anything else that changed makes one more look at the clock.
             if changed.as_mut().poll(cx).is_ready() {

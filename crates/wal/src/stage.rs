@@ -77,6 +77,7 @@ impl<T> Stage<T> {
             (first, std::mem::take(&mut intake.drafts))
         };
         // ORDER: everything numbered before goes before, so that the chain has no holes.
+        let queued = !drafts.is_empty();
         log.submit_all(&mut chain, drafts);
         let mut page = Vec::with_capacity(HEADER + bytes.len());
         page.resize(HEADER, 0);
@@ -89,13 +90,17 @@ impl<T> Stage<T> {
         let generation = chain.generation;
         log.intake.lock().held = chain.held;
         drop(chain);
-        log.ensure_driver();
+        if queued {
+            log.ensure_driver();
+        }
         let lsns = Lsn(first)..Lsn(first.saturating_add(u64::from(count)));
         Ok(Staged { lsns, sealed: Some((sealed?, generation)), _ticket: ticket, log })
     }
 
     /// [`write`](Self::write), commit and [`submitted`](Staged::submitted) in one, for a batch that
     /// holds no other log's records. Here `Unavailable` is waited out like that of an append.
+    ///
+    /// No task is needed as long as what this returns is awaited and nobody else uses the log.
     ///
     /// # Errors
     /// As [`write`](Self::write); then as [`StagedCommit`].
@@ -171,10 +176,12 @@ impl Staged {
         let Some((sealed, generation)) = self.sealed.take() else {
             return StagedCommit { lsns, outcome: Outcome::Direct(commit) };
         };
+        let own = batch.is_some();
         let mut chain = self.log.chain.lock();
         chain.held = false;
         let outcome = if chain.generation == generation {
             let (sender, settled) = oneshot::channel();
+            let revision = sealed.after.head.revision;
             let records = u32::try_from(lsns.end.0 - lsns.start.0).unwrap_or(u32::MAX);
             chain.tip = sealed.after.clone();
             chain.in_flight.push_back(Flight {
@@ -187,14 +194,25 @@ impl Staged {
                 queued_bytes: 0,
                 records,
             });
-            Outcome::Settled(settled)
+            if own {
+                let log = Arc::clone(&self.log);
+                Outcome::Own(Own { log, revision, settled, told: false })
+            } else {
+                Outcome::Settled(settled)
+            }
         } else {
             // What it chains on failed meanwhile: its guard cannot hold.
             Outcome::Direct(commit)
         };
-        self.log.intake.lock().held = false;
+        let waits = {
+            let mut intake = self.log.intake.lock();
+            intake.held = false;
+            !intake.drafts.is_empty()
+        };
         drop(chain);
-        self.log.ensure_driver();
+        if waits || !matches!(outcome, Outcome::Own(_)) {
+            self.log.ensure_driver();
+        }
         StagedCommit { lsns, outcome }
     }
 }
@@ -236,6 +254,50 @@ pub struct StagedCommit {
 enum Outcome {
     Direct(Commit),
     Settled(oneshot::Receiver<StoreResult<CommitSeq>>),
+    Own(Own),
+}
+
+/// A commit that whoever asked for it awaits: without anybody else at the log no task stands between
+/// the store and the caller. A driver takes over when it is dropped, fails, or others come.
+struct Own {
+    log: Arc<Log>,
+    /// Of the head it leaves behind; no two are equal.
+    revision: u64,
+    settled: oneshot::Receiver<StoreResult<CommitSeq>>,
+    told: bool,
+}
+
+impl Own {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<StoreResult<CommitSeq>> {
+        // ORDER: registered for a driver's answer before anything else: one may take over any time.
+        if let Poll::Ready(told) = Pin::new(&mut self.settled).poll(cx) {
+            self.told = true;
+            return Poll::Ready(told.unwrap_or_else(|_| Err(stopped())));
+        }
+        match self.log.poll_own(self.revision, cx) {
+            Some(Poll::Ready(seq)) => {
+                self.told = true;
+                Poll::Ready(Ok(seq))
+            }
+            Some(Poll::Pending) => Poll::Pending,
+            None => {
+                self.log.ensure_driver();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if !self.told {
+            self.log.ensure_driver();
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::new(ErrorKind::Indeterminate, "the runtime stopped while this was in flight")
 }
 
 impl StagedCommit {
@@ -251,12 +313,11 @@ impl Future for StagedCommit {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.outcome {
             Outcome::Direct(commit) => commit.as_mut().poll(cx),
-            Outcome::Settled(settled) => Pin::new(settled).poll(cx).map(|told| {
-                told.unwrap_or_else(|_| {
-                    let message = "the runtime stopped while this was in flight";
-                    Err(StoreError::new(ErrorKind::Indeterminate, message))
-                })
-            }),
+            Outcome::Settled(settled) => {
+                let told = Pin::new(settled).poll(cx);
+                told.map(|told| told.unwrap_or_else(|_| Err(stopped())))
+            }
+            Outcome::Own(own) => own.poll(cx),
         }
     }
 }

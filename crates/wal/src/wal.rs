@@ -50,6 +50,29 @@ impl<T> Wal<T> {
         Ok((Self { log, records: PhantomData }, report))
     }
 
+    /// Makes a new log called `name` without looking whether there is one: nothing is read, and nothing
+    /// written before the first record. If there is a log, or a part of one, the first commit is refused
+    /// with a `Conflict`, nothing is written, and this handle is of no more use; open it then. For many
+    /// small logs with names of their own. Must be called inside a tokio runtime.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use resurge_store::Store;
+    /// use resurge_wal::{Wal, WalOptions};
+    /// let store = Store::memory();
+    /// let wal = Wal::<String>::create(&store, "jobs", WalOptions::default())?;
+    /// wal.append(&"enqueued".to_owned()).await?;
+    /// let again = Wal::<String>::create(&store, "jobs", WalOptions::default())?;
+    /// assert!(again.append(&"lost".to_owned()).await.is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Invalid`](WalError::Invalid); [`Store`](WalError::Store) without randomness.
+    pub fn create(store: &Store, name: &str, options: WalOptions) -> Result<Self> {
+        Ok(Self { log: open::create(store, name, options)?, records: PhantomData })
+    }
+
     pub(crate) fn log(&self) -> &Arc<Log> {
         &self.log
     }
@@ -103,6 +126,7 @@ impl<T> Wal<T> {
             if self.log.durable_end() > through.0 {
                 return Ok(());
             }
+            self.log.drive_in_flight();
             let changed = self.log.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -224,6 +248,7 @@ impl<T> Wal<T> {
         }
         log.closing.store(true, Ordering::Release);
         log.changed.notify_waiters();
+        log.drive_in_flight();
         loop {
             let changed = log.changed.notified();
             tokio::pin!(changed);

@@ -31,9 +31,9 @@ pub(crate) fn run(scale: Scale) -> Result<()> {
          is the floor for that"
     );
     println!(
-        "{:>7} {:>9} {:>11} {:>11} {:>9} {:>8} {:>8} {:>7} {:>9} {:>8}",
-        "index", "in flight", "workflows/s", "steps/s", "of (c)/4", "p50 ms", "p99 ms", "syncs", "bytes",
-        "peak MiB"
+        "{:>7} {:>9} {:>11} {:>11} {:>9} {:>8} {:>8} {:>7} {:>7} {:>7} {:>8}",
+        "index", "in flight", "workflows/s", "steps/s", "of (c)/4", "p50 ms", "p99 ms", "syncs", "cpu us",
+        "bytes", "peak MiB"
     );
     for kind in KINDS {
         for n in [1, 64, 512] {
@@ -89,6 +89,7 @@ fn throughput(kind: IndexKind, n: usize, scale: Scale) -> Result<()> {
         let before = disk::bytes_below(&path)?;
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU64::new(0));
+        let ticks = disk::ticks().unwrap_or_default();
         let watch = Stopwatch::start();
         let tasks: Vec<_> = (0..n)
             .map(|_| {
@@ -117,6 +118,7 @@ fn throughput(kind: IndexKind, n: usize, scale: Scale) -> Result<()> {
         let done = took.len() as u64;
         let rate = watch.rate(done);
         let synced = syncs.load(Ordering::Relaxed) - synced;
+        let ticks = disk::ticks().unwrap_or_default().saturating_sub(ticks);
         let peak = disk::peak_memory().unwrap_or_default() >> 20;
         flows.shutdown().await;
         store.close().await?;
@@ -125,13 +127,14 @@ fn throughput(kind: IndexKind, n: usize, scale: Scale) -> Result<()> {
         #[expect(clippy::cast_precision_loss, reason = "a ratio is a float")]
         let syncs_each = synced as f64 / done.max(1) as f64;
         println!(
-            "{:>7} {n:>9} {:>11} {:>11} {:>9.2} {:>8.2} {:>8.2} {syncs_each:>7.2} {:>9} {peak:>8}",
+            "{:>7} {n:>9} {:>11} {:>11} {:>9.2} {:>8.2} {:>8.2} {syncs_each:>7.2} {:>7} {:>7} {peak:>8}",
             name(kind),
             rate,
             Rate(rate.0 * 3.0),
             rate.ratio(Rate(c.0 / 4.0)),
             milliseconds(&took, 50),
             milliseconds(&took, 99),
+            ticks * 10_000 / done.max(1),
             bytes / done.max(1),
         );
         Ok(())

@@ -74,8 +74,9 @@ async fn execute(
 ) -> Result<(), Stop> {
     let permit = Arc::clone(&engine.permits).acquire_owned().await;
     let Ok(permit) = permit else { return Err(Stop::Closing) };
+    let unread = fresh.as_ref().is_none_or(|fresh| fresh.missed != engine.missed());
     let (wal, live, journal) = match fresh {
-        Some(Fresh { wal, started, live }) => (wal, live, Journal::new(started)),
+        Some(Fresh { wal, started, live, .. }) => (wal, live, Journal::new(started)),
         None => match read(engine, resident).await? {
             Some(read) => read,
             None => return Ok(()),
@@ -121,6 +122,7 @@ async fn execute(
         permit: Some(permit),
         idle_since: None,
         told: None,
+        unread,
     };
     engine.metrics.resident.increment(1.0);
     let end = driver.drive().await;
@@ -164,6 +166,11 @@ async fn read(
         }
         Err(e) => Err(Stop::Failed(FlowError::journal(run)(e))),
     }
+}
+
+/// The journal of a run that is taken to be new.
+pub(crate) fn new_wal(engine: &Engine, run: &str) -> Result<Wal<Record>, WalError> {
+    Wal::create(&engine.store, &journal_name(run), WalOptions::default())
 }
 
 pub(crate) async fn open_wal(engine: &Engine, run: &str) -> Result<Wal<Record>, WalError> {

@@ -58,6 +58,7 @@ impl Driver {
         mut batch: Batch,
         children: &Children,
     ) -> Result<(BoxFuture<'static, Result<CommitSeq, StoreError>>, Vec<Fresh>), Stop> {
+        let missed = self.engine.missed();
         let mut fresh = Vec::new();
         let mut staged = Vec::new();
         let run = &self.core.id;
@@ -73,7 +74,7 @@ impl Driver {
             child.push(&Record::Started(started.clone())).map_err(failed)?;
             self.engine.put_new(&mut batch, id, live).map_err(Stop::Failed)?;
             staged.push(child.write(&mut batch).map_err(failed)?);
-            fresh.push(Fresh { wal, started: started.clone(), live: live.clone() });
+            fresh.push(Fresh { wal, started: started.clone(), live: live.clone(), missed });
         }
         let own_staged = stage.write(&mut batch).map_err(own)?;
         let commit = self.engine.store.commit(batch, Durability::Durable);

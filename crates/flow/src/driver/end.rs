@@ -38,7 +38,7 @@ impl Driver {
         if let Some(parent) = &parent {
             told_at = Some(self.engine.keys.live(&parent.run).map_err(Stop::Failed)?);
         }
-        let keep = self.core.with(|state| state.machine.outbox());
+        let keep = parent.as_ref().map(|_| self.core.with(|state| state.machine.outbox()));
         loop {
             let mut batch = self.done(&end, at)?;
             if let Some(parent) = &parent {
@@ -49,7 +49,8 @@ impl Driver {
             match self.settle_end().await {
                 Ok(()) => break,
                 Err(e) if e.kind() == ErrorKind::Conflict && told_at.as_ref() == e.key() => {
-                    self.core.with(|state| state.machine.put_back(keep.clone()));
+                    let keep = keep.clone().unwrap_or_default();
+                    self.core.with(|state| state.machine.put_back(keep));
                 }
                 Err(e) => return Err(self.failed(e)),
             }

@@ -94,6 +94,11 @@ impl Slots {
         }
     }
 
+    /// How many places there are, taken or not.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.places.iter().filter_map(|(_, slot)| slot.as_ref())
     }
