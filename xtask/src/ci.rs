@@ -12,8 +12,18 @@ use crate::{Result, demo, evidence, steps};
 
 /// The steps of `ci`, in order.
 pub(crate) const STEPS: [&str; 12] = [
-    "fmt", "tidy", "clippy", "test", "doctest", "features", "docs", "deny", "demos", "crash",
-    "crash-flows", "powercut",
+    "fmt",
+    "tidy",
+    "clippy",
+    "test",
+    "doctest",
+    "features",
+    "docs",
+    "deny",
+    "demos",
+    "crash",
+    "crash-flows",
+    "powercut",
 ];
 
 /// What `test` runs.

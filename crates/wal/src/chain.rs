@@ -35,8 +35,6 @@ pub(crate) struct Chain {
     pub(crate) revision: u64,
     /// Pages before the log's beginning are still being removed.
     pub(crate) cleaning: bool,
-    /// The log was made without a look at what is there: its first page must find nothing.
-    pub(crate) blind: bool,
     /// Consecutive attempts that the store answered with `Unavailable`.
     pub(crate) attempts: u32,
 }
@@ -123,7 +121,6 @@ impl Chain {
             held: false,
             generation: 0,
             cleaning: false,
-            blind: false,
             attempts: 0,
         }
     }
@@ -152,7 +149,7 @@ impl Chain {
         let key = log.keys.page(first)?;
         let value = Record::new(page).encode(&key);
         let guard = self.tip.guard();
-        let blind = self.blind && self.tip.stored.is_none();
+        let blind = log.blind && self.tip.stored.is_none();
         let after = self.tip_with(log, |head| {
             head.last_page = first;
             head.end = framing.end();

@@ -36,6 +36,8 @@ pub(crate) struct Log {
     /// Room was made, the driver went idle, or the log is closing.
     pub(crate) changed: Notify,
     pub(crate) closing: AtomicBool,
+    /// It was made without a look at what is there: its first page must find nothing.
+    pub(crate) blind: bool,
 }
 
 impl Log {

@@ -116,9 +116,9 @@ pub(crate) fn create(store: &Store, name: &str, options: WalOptions) -> Result<A
     let keys = Keys::new(name)?;
     let head = Head { epoch: 1, owner: store.entropy().next_u64()?, ..Head::genesis(&keys) };
     let durable_end = head.end;
-    let chain = Chain { blind: true, ..Chain::new(Tip { head, stored: None }) };
+    let chain = Chain::new(Tip { head, stored: None });
     let log = make(store, keys, options, runtime()?, Metrics::new(), durable_end, chain);
-    Ok(Arc::new(log))
+    Ok(Arc::new(Log { blind: true, ..log }))
 }
 
 fn runtime() -> Result<Handle> {
@@ -149,6 +149,7 @@ fn make(
         ticket: Arc::new(Semaphore::new(1)),
         changed: Notify::new(),
         closing: AtomicBool::new(false),
+        blind: false,
         chain: Mutex::new(chain),
         keys,
         options,

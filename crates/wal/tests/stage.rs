@@ -355,3 +355,86 @@ async fn a_stage_has_the_limits_of_a_page() {
     stage.commit(Batch::new(), Durability::Durable).unwrap().await.unwrap();
     assert_eq!(all(&wal).await.len(), 1);
 }
+
+/// A staged commit that nobody polls.
+async fn left_alone(wal: &Wal<String>, record: &str) -> resurge_wal::StagedCommit {
+    let mut stage = wal.stage().await.unwrap();
+    stage.push(&record.to_owned()).unwrap();
+    stage.commit(Batch::new(), Durability::Durable).unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_awaits_holds_nobody_up() {
+    let store = Store::memory();
+    let wal = open(&store).await;
+    let commit = left_alone(&wal, "a").await;
+    // Behind it, with it, and after it.
+    assert_eq!(wal.append(&"b".to_owned()).await.unwrap(), Lsn(2));
+    commit.await.unwrap();
+    drop(left_alone(&wal, "c").await);
+    wal.wait_durable(Lsn(3)).await.unwrap();
+    let commit = left_alone(&wal, "d").await;
+    wal.wait_durable(Lsn(4)).await.unwrap();
+    let last = left_alone(&wal, "e").await;
+    wal.close().await.unwrap();
+    assert_eq!(wal.durable_lsn(), Lsn(5));
+    commit.await.unwrap();
+    last.await.unwrap();
+    let all = all(&open(&store).await).await;
+    assert_eq!(all, records(&[(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")]));
+}
+
+#[tokio::test]
+async fn a_commit_that_was_polled_is_told_when_a_driver_takes_over() {
+    let store = Store::memory();
+    let wal = open(&store).await;
+    let commit = tokio::spawn(left_alone(&wal, "a").await);
+    tokio::task::yield_now().await;
+    let (appended, told) = tokio::join!(wal.append(&"b".to_owned()), commit);
+    appended.unwrap();
+    told.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_of_its_own_waits_out_an_unavailable_store() {
+    let (store, faults, clock) = faulty();
+    let wal = open(&store).await;
+    faults.fail(Call::Commit, 1, Fault::before(ErrorKind::Unavailable));
+    let mut commit = std::pin::pin!(left_alone(&wal, "a").await);
+    // The driver that took over waits a while, then submits it again.
+    let committed = loop {
+        tokio::select! {
+            biased;
+            committed = &mut commit => break committed,
+            () = tokio::task::yield_now() => clock.advance(Duration::from_millis(1)),
+        }
+    };
+    committed.unwrap();
+    assert_eq!(all(&wal).await, records(&[(1, "a")]));
+}
+
+#[tokio::test]
+async fn a_log_made_without_a_look_is_refused_where_there_is_one() {
+    let store = Store::memory();
+    let first = Wal::<String>::create(&store, "runs", WalOptions::default()).unwrap();
+    let second = Wal::<String>::create(&store, "runs", WalOptions::default()).unwrap();
+    left_alone(&first, "a").await.await.unwrap();
+    let refused = left_alone(&second, "x").await.await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(matches!(second.append(&"x".to_owned()).await, Err(WalError::Fenced { .. })));
+    left_alone(&first, "b").await.await.unwrap();
+    assert_eq!(all(&first).await, records(&[(1, "a"), (2, "b")]));
+}
+
+#[tokio::test]
+async fn a_page_without_a_head_is_not_written_over() {
+    let store = Store::memory();
+    let first = Wal::<String>::create(&store, "runs", WalOptions::default()).unwrap();
+    left_alone(&first, "a").await.await.unwrap();
+    let mut batch = Batch::new();
+    batch.delete(Namespace::new("resurge/wal").unwrap().key("runs\0h").unwrap());
+    store.commit(batch, Durability::Durable).await.unwrap();
+    let second = Wal::<String>::create(&store, "runs", WalOptions::default()).unwrap();
+    let refused = left_alone(&second, "x").await.await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+}

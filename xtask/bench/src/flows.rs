@@ -32,13 +32,25 @@ pub(crate) fn run(scale: Scale) -> Result<()> {
     );
     println!(
         "{:>7} {:>9} {:>11} {:>11} {:>9} {:>8} {:>8} {:>7} {:>7} {:>7} {:>8}",
-        "index", "in flight", "workflows/s", "steps/s", "of (c)/4", "p50 ms", "p99 ms", "syncs", "cpu us",
-        "bytes", "peak MiB"
+        "index",
+        "in flight",
+        "workflows/s",
+        "steps/s",
+        "of (c)/4",
+        "p50 ms",
+        "p99 ms",
+        "syncs",
+        "cpu us",
+        "bytes",
+        "peak MiB"
     );
     for kind in KINDS {
         for n in [1, 64, 512] {
             // In a process of its own, so that its memory is its own.
-            print!("{}", children::output(&["throughput", name(kind), &n.to_string(), scale.name])?);
+            print!(
+                "{}",
+                children::output(&["throughput", name(kind), &n.to_string(), scale.name])?
+            );
         }
     }
     for kind in KINDS {
@@ -53,7 +65,7 @@ pub(crate) fn run(scale: Scale) -> Result<()> {
 fn name(kind: IndexKind) -> &'static str {
     match kind {
         IndexKind::Sled => "sled",
-        _ => "memory",
+        IndexKind::Memory => "memory",
     }
 }
 
@@ -109,7 +121,7 @@ fn throughput(kind: IndexKind, n: usize, scale: Scale) -> Result<()> {
                 })
             })
             .collect();
-        tokio::time::sleep(scale.sustained).await;
+        store.clock().sleep(scale.sustained).await;
         stop.store(true, Ordering::Relaxed);
         let mut took: Vec<Duration> = Vec::new();
         for task in tasks {

@@ -7,12 +7,15 @@
 //! failed open makes the exit code non-zero and keeps the directory. `--plant early-batch`
 //! (`early-log`, `early-event`, `half`) makes the child misbehave, to see that it is caught.
 //!
+//! `resurge-crash flows --cycles 100` kills a program that runs workflows.
+//!
 //! `resurge-crash powercut --cycles 40` does the same with power cuts, on ext4 and on XFS;
 //! `--plant no-sync` is found only there.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 mod batches;
 mod child;
+mod flows;
 mod log;
 mod machine;
 mod parent;
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         ["child", dir, cycle, planted, ending] => {
             return child::main(dir, cycle, planted, ending);
         }
+        ["flows-child", dir, cycle, planted] => return flows::child(dir, cycle, planted),
+        ["flows", args @ ..] => flows::main(args),
         ["powercut", args @ ..] => powercut::main(args),
         ["powercut-inside", dir, args @ ..] => powercut::inside(dir, args),
         args => parent::Settings::parse(args).and_then(|settings| parent::run(&settings)),

@@ -26,9 +26,18 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads `--cycles N --seed S --plant BUG --within SECONDS`, each optional.
-    pub(crate) fn parse(mut args: &[&str]) -> Result<Self, Failure> {
+    pub(crate) fn parse(args: &[&str]) -> Result<Self, Failure> {
+        Self::parse_with(args, 200, |bug| child::Planted::parse(bug).is_some())
+    }
+
+    /// The same with another number of cycles when none is given, and other bugs.
+    pub(crate) fn parse_with(
+        mut args: &[&str],
+        cycles: u64,
+        is_bug: impl Fn(&str) -> bool,
+    ) -> Result<Self, Failure> {
         let mut settings = Self {
-            cycles: 200,
+            cycles,
             seed: 1,
             plant: "nothing".to_owned(),
             within: Duration::from_secs(3_600),
@@ -42,7 +51,7 @@ impl Settings {
                 "--cycles" => settings.cycles = number()?,
                 "--seed" => settings.seed = number()?,
                 "--within" => settings.within = Duration::from_secs(number()?),
-                "--plant" if child::Planted::parse(value).is_some() => {
+                "--plant" if is_bug(value) => {
                     (*value).clone_into(&mut settings.plant);
                 }
                 _ => return Err(format!("there is no option `{option} {value}`").into()),

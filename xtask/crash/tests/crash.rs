@@ -35,6 +35,24 @@ fn half_a_batch_is_found() {
     assert!(!clean && line.contains(" lost=0 "), "{line}");
 }
 
+#[test]
+fn workflows_end_and_no_step_is_repeated_that_was_over() {
+    let (clean, line) = run(&["flows", "--cycles", "6", "--seed", "3"]);
+    assert!(clean && line.starts_with("cycles=6 started="), "{line}");
+    assert!(line.contains(" lost=0 wrong=0 ") && !line.contains(" repeated=0 "), "{line}");
+    resurge_testkit::evidence("crash-kill-9-flows", &line);
+}
+
+#[test]
+fn workflows_gone_wrong_are_found() {
+    let (clean, line) = run(&["flows", "--cycles", "40", "--plant", "early-start"]);
+    assert!(!clean && !line.contains(" lost=0 "), "{line}");
+    for bug in ["deferred", "forgetful"] {
+        let (clean, line) = run(&["flows", "--cycles", "20", "--plant", bug]);
+        assert!(!clean && !line.contains(" wrong=0 "), "{bug}: {line}");
+    }
+}
+
 /// Power cuts, with the last line for each file system; `None` where there can be none.
 fn cut(args: &[&str]) -> Option<(bool, Vec<String>)> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_resurge-crash"));

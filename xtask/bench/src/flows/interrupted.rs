@@ -90,7 +90,7 @@ pub(super) fn child(kind: IndexKind, path: &Path) -> Result<()> {
             runs.start(id(i), i).await?;
         }
         while seen.load(Ordering::Relaxed) < RUNS {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            store.clock().sleep(Duration::from_millis(5)).await;
         }
         println!("ready");
         std::future::pending().await

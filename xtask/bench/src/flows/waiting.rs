@@ -53,12 +53,12 @@ fn flows(
     Ok((flows, runs, there))
 }
 
-async fn until(there: &AtomicU64, count: u64) {
+async fn until(store: &Store, there: &AtomicU64, count: u64) {
     while there.load(Ordering::Relaxed) < count {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        store.clock().sleep(Duration::from_millis(5)).await;
     }
     // What was begun last goes to rest.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    store.clock().sleep(Duration::from_millis(500)).await;
 }
 
 /// Begins the runs.
@@ -76,7 +76,7 @@ pub(super) fn begin(kind: IndexKind, path: &Path) -> Result<()> {
         for start in starts {
             start.await??;
         }
-        until(&there, RUNS).await;
+        until(&store, &there, RUNS).await;
         flows.shutdown().await;
         store.close().await?;
         Ok(())
@@ -96,7 +96,7 @@ pub(super) fn evicted(kind: IndexKind, path: &Path) -> Result<()> {
         let started = watch.elapsed();
         let each = disk::memory().unwrap_or_default().saturating_sub(before) / RUNS;
         let ticks = disk::ticks().unwrap_or_default();
-        tokio::time::sleep(QUIET).await;
+        store.clock().sleep(QUIET).await;
         let ticks = disk::ticks().unwrap_or_default() - ticks;
         println!(
             "{:>7}: {} waiting runs, started in {started:.2?} (store opened in {opened:.2?}); each takes \
@@ -123,13 +123,13 @@ pub(super) fn resident(kind: IndexKind, path: &Path) -> Result<()> {
         let watch = Stopwatch::start();
         flows.release_all();
         while there.load(Ordering::Relaxed) < RUNS {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            store.clock().sleep(Duration::from_millis(5)).await;
         }
         let replayed = watch.elapsed();
-        until(&there, RUNS).await;
+        until(&store, &there, RUNS).await;
         let each = disk::memory().unwrap_or_default().saturating_sub(before) / RUNS;
         let ticks = disk::ticks().unwrap_or_default();
-        tokio::time::sleep(QUIET).await;
+        store.clock().sleep(QUIET).await;
         let ticks = disk::ticks().unwrap_or_default() - ticks;
         println!(
             "{:>7}: all of them replayed in {replayed:.2?}; each takes {each} bytes in memory; {} ms of \
