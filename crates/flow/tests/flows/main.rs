@@ -14,4 +14,5 @@ mod replay;
 mod resume;
 mod steps;
 mod support;
+mod turns;
 mod world;
