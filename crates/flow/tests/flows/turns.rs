@@ -1,6 +1,8 @@
 //! Who is polled between two completions: everything that can go on without one.
 
 use resurge_flow::{Ctx, FlowResult, StepError};
+use resurge_store::{MemoryStore, Store};
+use resurge_testkit::FaultStore;
 
 use crate::support::{flows, store};
 
@@ -41,24 +43,23 @@ async fn who_gives_way_has_its_turn_before_the_next_completion() {
     }
 }
 
-/// The same where a task outside of the flow's own lets it go on.
 #[tokio::test]
-async fn a_signal_sent_at_once_is_not_missed() {
-    let (store, _) = store();
-    let flows = flows(&store);
+async fn a_signal_sent_before_the_start_returned_is_not_missed() {
+    let faults = FaultStore::new(MemoryStore::in_memory());
+    let flows = flows(&Store::new(faults.clone()));
     let runs = flows
         .register("waits", |ctx: Ctx, (): ()| async move { ctx.signal::<u64>("go").await })
         .unwrap();
     flows.start().await.unwrap();
-    for i in 0..50_u64 {
-        let id = format!("run-{i}");
-        // Sent by who does not wait for the start: as soon as the run can be seen.
-        let sender = tokio::spawn({
-            let run = runs.run(&id);
-            async move { while run.signal("go", &i).await.is_err() {} }
-        });
-        let run = runs.start(&id, ()).await.unwrap();
-        assert_eq!(run.result().await.unwrap(), i);
-        sender.await.unwrap();
+    faults.hold();
+    let mut start = std::pin::pin!(runs.start("run", ()));
+    let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(start.as_mut().poll(cx)));
+    assert!(polled.await.is_pending());
+    faults.release();
+    // Whoever began it is busy elsewhere; others see the run already.
+    while runs.run("run").signal("go", &7_u64).await.is_err() {
+        tokio::task::yield_now().await;
     }
+    let run = start.await.unwrap();
+    assert_eq!(run.result().await.unwrap(), 7);
 }
