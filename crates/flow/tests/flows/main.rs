@@ -9,6 +9,7 @@
 mod basics;
 mod cancel_blocked;
 mod listing;
+mod outside;
 mod ownership;
 mod replay;
 mod resume;
