@@ -8,6 +8,8 @@
 
 mod basics;
 mod cancel_blocked;
+mod children;
+mod engine;
 mod listing;
 mod outside;
 mod ownership;

@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub(crate) options: FlowsOptions,
     plain: Store,
     lives: Arc<AtomicU64>,
+    dies_at: Arc<AtomicU64>,
     notes: Arc<Mutex<Vec<String>>>,
 }
 
@@ -45,6 +46,7 @@ impl World {
             options,
             plain,
             lives: Arc::default(),
+            dies_at: Arc::new(AtomicU64::new(u64::MAX)),
             notes: Arc::default(),
         }
     }
@@ -75,7 +77,13 @@ impl World {
                 output = &mut future => return output,
                 () = self.quiet() => {}
             }
+            if self.faults.calls(Call::Commit) >= self.dies_at.load(Ordering::Relaxed) {
+                // It is dying: there is nothing more to wait for.
+                std::future::pending::<()>().await;
+            }
             self.clock.advance_to_next();
+            // Only a sweep was left to wait for.
+            assert!(self.clock.now().as_millis() < 4_000_000_000_000, "nothing happens any more");
         }
     }
 
@@ -143,8 +151,17 @@ impl World {
         flows.register(name, move |ctx, input| flow(ctx, input, world.clone())).unwrap()
     }
 
+    /// Resolves soon after the process died at its `nth` commit: whoever hears of it has.
+    async fn dead(&self, nth: u64) {
+        while self.faults.calls(Call::Commit) < nth {
+            tokio::task::yield_now().await;
+        }
+        self.quiet().await;
+    }
+
     /// The process dies at its `nth` commit from now, which is lost.
-    pub(crate) fn die_at(&self, nth: u64) {
+    fn die_at(&self, nth: u64) {
+        self.dies_at.store(nth, Ordering::Relaxed);
         self.faults.fail(Call::Commit, nth, Fault::before(ErrorKind::Closed).poisoning());
     }
 }
@@ -162,9 +179,16 @@ where
     for nth in 1.. {
         let world = World::with(options.clone());
         world.die_at(nth);
-        let first = world.life(async |flows| script(&world, &flows, false).await);
+        let first = world.life(async |flows| {
+            tokio::select! {
+                biased;
+                () = world.dead(nth) => None,
+                came_to = script(&world, &flows, false) => Some(came_to),
+            }
+        });
         world.faults.heal();
-        if world.faults.calls(Call::Commit) < nth {
+        world.dies_at.store(u64::MAX, Ordering::Relaxed);
+        if let Some(first) = first.filter(|_| world.faults.calls(Call::Commit) < nth) {
             check(&world, 0, first.unwrap_or_else(|e| panic!("without a crash: {e}")));
             return nth - 1;
         }
