@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -11,14 +12,16 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use resurge_store::{Batch, Timestamp};
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::callback::Callbacks;
 use crate::engine::Engine;
 use crate::gate::Settled;
 use crate::inbox::Mail;
 use crate::machine::{Machine, SlotId, Wait};
 use crate::position::MAX_NAME_LEN;
 use crate::record::{CancelReason, Ordinal, Outcome, Parent, Value};
+use crate::resource::Entry;
 use crate::start::Prepared;
 use crate::step_error::{Class, StepError, StepErrorKind};
 use crate::{Kind, Position};
@@ -32,6 +35,7 @@ pub(crate) struct RunCore {
     pub(crate) parent: Option<Parent>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) engine: Arc<Engine>,
+    pub(crate) callbacks: Arc<Callbacks>,
     state: Mutex<State>,
     /// The last record known to be durable.
     durable: AtomicU64,
@@ -61,6 +65,8 @@ pub(crate) struct State {
     pub(crate) children: Vec<(SlotId, Prepared)>,
     /// What the resources of the last failure left behind; then what this failure leaves behind.
     pub(crate) suspended: Vec<Value>,
+    /// What is attached, in that order.
+    pub(crate) resources: Vec<Arc<dyn Entry>>,
 }
 
 /// Changes of somebody else's that are committed with a run's records if they can be.
@@ -98,6 +104,7 @@ impl RunCore {
     pub(crate) fn new(
         identity: Identity,
         engine: Arc<Engine>,
+        callbacks: Arc<Callbacks>,
         machine: Machine,
         suspended: Vec<Value>,
     ) -> Arc<Self> {
@@ -112,6 +119,7 @@ impl RunCore {
             parent,
             deadline,
             engine,
+            callbacks,
             state: Mutex::new(state),
             durable,
             cancelled: AtomicBool::new(false),
@@ -148,7 +156,7 @@ impl RunCore {
             }
         }
         let id = self.with(|state| state.machine.claim(scope, name, kind, shielded));
-        Ok(Claimed { core: Arc::clone(self), id })
+        Ok(Claimed { core: Arc::clone(self), id, shielded, lane: None })
     }
 
     fn misplaced(&self, name: &str, place: &str) -> StepError {
@@ -269,6 +277,24 @@ impl fmt::Debug for RunCore {
 pub(crate) struct Claimed {
     pub(crate) core: Arc<RunCore>,
     pub(crate) id: SlotId,
+    /// Cancelling the run leaves it alone.
+    pub(crate) shielded: bool,
+    /// How many bodies may be at work beside it.
+    pub(crate) lane: Option<Arc<Lane>>,
+}
+
+/// A limit on the bodies at work in a part of a flow.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    free: Arc<Semaphore>,
+    outer: Option<Arc<Lane>>,
+}
+
+impl Lane {
+    pub(crate) fn new(limit: usize, outer: Option<Arc<Self>>) -> Arc<Self> {
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self { free: Arc::new(Semaphore::new(limit)), outer })
+    }
 }
 
 impl Drop for Claimed {
@@ -289,6 +315,27 @@ impl Claimed {
     pub(crate) async fn turn(&self, deferred: bool) -> Turn {
         let mut after = None;
         poll_fn(|cx| self.poll_turn(cx, deferred, &mut after)).await
+    }
+
+    /// Waits for room in the lane, the innermost first. What is in a lane always comes out of it,
+    /// so holding one while waiting for another blocks nobody for ever.
+    pub(crate) async fn enter_lane(&self) -> Result<Vec<OwnedSemaphorePermit>, Outcome> {
+        let mut permits = Vec::new();
+        let mut next = self.lane.as_ref();
+        while let Some(lane) = next {
+            let mut room = pin!(Arc::clone(&lane.free).acquire_owned());
+            let permit = poll_fn(|cx| {
+                let done = self.core.with(|s| s.machine.take_revealed(self.id, cx.waker()));
+                match done {
+                    Some(outcome) => Poll::Ready(Err(outcome)),
+                    None => room.as_mut().poll(cx).map(Ok),
+                }
+            });
+            // Lanes are never closed.
+            permits.extend(permit.await?);
+            next = lane.outer.as_ref();
+        }
+        Ok(permits)
     }
 
     fn poll_turn(

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Kind;
-use crate::core::{Claimed, RunCore, Turn, check_name};
+use crate::core::{Claimed, Lane, RunCore, Turn, check_name};
 use crate::current::{Place, place};
 use crate::position::MAX_SCOPE_LEN;
 use crate::record::{Outcome, Value};
@@ -28,11 +28,13 @@ pub struct Ctx {
     scope: Arc<str>,
     /// Cancelling the run leaves alone what is asked for through this.
     shielded: bool,
+    /// How many bodies may be at work in this part of the flow.
+    lane: Option<Arc<Lane>>,
 }
 
 impl Ctx {
     pub(crate) fn new(core: Arc<RunCore>) -> Self {
-        Self { core, scope: "".into(), shielded: false }
+        Self { core, scope: "".into(), shielded: false, lane: None }
     }
 
     pub(crate) fn core(&self) -> &Arc<RunCore> {
@@ -42,7 +44,18 @@ impl Ctx {
     pub(crate) fn claim(&self, name: impl Into<Name>, kind: Kind) -> Result<Claimed, StepError> {
         let name = name.into();
         check_name(&name)?;
-        self.core.claim(&self.scope, name, kind, self.shielded)
+        let mut claimed = self.core.claim(&self.scope, name, kind, self.shielded)?;
+        claimed.lane.clone_from(&self.lane);
+        Ok(claimed)
+    }
+
+    /// The same, with at most `limit` bodies at work at once.
+    pub(crate) fn limited(&self, limit: usize) -> Self {
+        Self { lane: Some(Lane::new(limit, self.lane.clone())), ..self.clone() }
+    }
+
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.shielded
     }
 
     /// The run's id.
@@ -142,7 +155,7 @@ impl Ctx {
             );
             return Err(StepError::of(StepErrorKind::Invalid, Class::Permanent, message));
         }
-        Ok(Self { core: Arc::clone(&self.core), scope: path.into(), shielded: self.shielded })
+        Ok(Self { scope: path.into(), ..self.clone() })
     }
 
     /// The path of scopes this context stands for; empty outside of any.
@@ -154,7 +167,7 @@ impl Ctx {
     /// nothing asked for through it is cancelled.
     #[must_use]
     pub fn shielded(&self) -> Self {
-        Self { core: Arc::clone(&self.core), scope: Arc::clone(&self.scope), shielded: true }
+        Self { shielded: true, ..self.clone() }
     }
 
     /// Only the flow's own code may go on.
@@ -172,11 +185,13 @@ impl Ctx {
     }
 
     /// True in a run that failed and was resumed: in the body of a step, whether the run failed at
-    /// that step; elsewhere, whether it was resumed at all.
+    /// that step; in a [`scope`](Self::scope) or [process](Self::process), whether it failed in there;
+    /// elsewhere, whether it was resumed at all.
     pub fn recovering(&self) -> bool {
         match place(&self.core) {
             Place::Body(body) => body.recovering,
-            _ => self.core.with(|state| state.machine.was_resumed()),
+            _ if self.scope.is_empty() => self.core.with(|state| state.machine.was_resumed()),
+            _ => self.core.with(|state| state.machine.resumed_within(&self.scope)),
         }
     }
 

@@ -138,7 +138,9 @@ pub enum FlowError {
 pub enum BlockReason {
     /// Today's code asks for something else than the journal holds. Nothing was overwritten: deploy
     /// code that fits, then start again.
-    #[error("non-determinism at {position:?}: the journal holds {journal}, the code asks for {code}")]
+    #[error(
+        "non-determinism at {position:?}: the journal holds {journal}, the code asks for {code}"
+    )]
     NonDeterminism {
         /// Where.
         position: Position,

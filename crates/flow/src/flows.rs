@@ -104,6 +104,7 @@ impl Flows {
         O: Serialize + DeserializeOwned + Send + 'static,
     {
         check_flow_name(name)?;
+        options.callbacks.check()?;
         let deadline = options.deadline;
         let code = Arc::new(Code::<F, I, O>::new(flow, options));
         let name = self.engine.register(name, code)?;

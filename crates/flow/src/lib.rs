@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod callback;
 mod child;
 mod core;
 mod ctx;
@@ -8,8 +9,10 @@ mod current;
 mod driver;
 mod engine;
 mod error;
+mod fan_out;
 mod flows;
 mod gate;
+mod graph;
 mod handle;
 mod inbox;
 mod keys;
@@ -24,6 +27,7 @@ mod position;
 pub mod record;
 mod register;
 pub mod replay;
+mod resource;
 mod retry;
 mod runs;
 mod signal;
@@ -35,16 +39,19 @@ mod timers;
 mod values;
 mod waits;
 
+pub use callback::{Callback, CallbackInfo, Level};
 pub use ctx::{Ctx, futures};
 pub use error::{BlockReason, FlowError, Result};
 pub use flows::{Flows, StartReport};
 pub use gate::{Admission, Attempt, Gate, IntoGate, Permit, Settled};
+pub use graph::{Graph, GraphBuilder, GraphError, Node, NodeResults};
 pub use handle::RunHandle;
 pub use keys::{MAX_FLOW_NAME_LEN, MAX_RUN_ID_LEN};
 pub use list::{FlowsStatus, RunFilter, RunInfo};
 pub use options::{FlowOptions, FlowsOptions};
 pub use payload::Payload;
 pub use position::{Kind, MAX_NAME_LEN, MAX_SCOPE_LEN, Position};
+pub use resource::{Attached, Resource};
 pub use retry::Retry;
 pub use runs::{RunState, Waiting};
 pub use start::FlowRef;

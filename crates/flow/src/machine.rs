@@ -20,9 +20,11 @@ use crate::record::{
 use crate::step_error::{Class, ErrorRecord, StepErrorKind};
 use crate::{Kind, Position};
 
+mod branches;
 mod load;
 mod slots;
 
+use branches::Branches;
 pub(crate) use load::{Ending, Journal};
 pub(crate) use slots::SlotId;
 use slots::{Slot, SlotState, Slots};
@@ -106,6 +108,7 @@ pub(crate) struct Machine {
     open: HashMap<Position, SlotId>,
     gone: HashSet<Position>,
     counts: HashMap<(Arc<str>, Cow<'static, str>), u32>,
+    branches: Branches,
     /// The last completion revealed.
     revealed: Ordinal,
     /// The last record, journaled or in the outbox.
@@ -127,9 +130,8 @@ pub(crate) struct Machine {
     pub(crate) held: bool,
     /// Bodies may not begin: somebody paused the run.
     pub(crate) paused: bool,
-    /// Failure points of the last resume.
-    resumed: HashSet<Position>,
-    was_resumed: bool,
+    /// Failure points of the last resume, if there was one.
+    resumed: Option<HashSet<Position>>,
     /// Who waits for `live`, for `held` to end, or for records to become durable.
     waiting: Vec<Waker>,
 }
@@ -144,7 +146,7 @@ impl Machine {
         shielded: bool,
     ) -> SlotId {
         let position = self.next_position(scope, name);
-        let id = self.slots.add(Slot::new(position, kind, self.revealed, shielded));
+        let id = self.slots.add(Slot::new(position, kind, self.born(scope), shielded));
         if !self.live
             && let Some(slot) = self.slots.get(id)
         {
@@ -336,7 +338,7 @@ impl Machine {
             return;
         }
         let value = Value { name, value };
-        let set = Set { position, born: self.revealed, value: value.clone() };
+        let set = Set { position, born: self.born(scope), value: value.clone() };
         self.journal(Record::Set(set));
         self.apply(std::iter::once(value));
     }
@@ -352,7 +354,8 @@ impl Machine {
         if !self.at_end() {
             return false;
         }
-        self.journal(Record::Patched(Mark { position, born: self.revealed }));
+        let born = self.born(scope);
+        self.journal(Record::Patched(Mark { position, born }));
         true
     }
 
@@ -432,12 +435,12 @@ impl Machine {
 
     /// Whether a failed run was resumed at this position.
     pub(crate) fn resumed_at(&self, position: &Position) -> bool {
-        self.resumed.contains(position)
+        self.resumed.as_ref().is_some_and(|points| points.contains(position))
     }
 
     /// Whether the run was resumed after a failure.
     pub(crate) fn was_resumed(&self) -> bool {
-        self.was_resumed
+        self.resumed.is_some()
     }
 
     /// Puts a record into the outbox.
@@ -532,6 +535,7 @@ impl Machine {
                     self.apply(sets);
                     self.revealed = ordinal;
                     let Some(slot) = self.slots.get_mut(id) else { continue };
+                    self.branches.revealed(&slot.position, &outcome, ordinal);
                     if matches!(slot.state, SlotState::Gone) {
                         self.slots.remove(id);
                         continue;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use resurge_store::Codec;
 
+use crate::callback::{Callback, Callbacks};
 use crate::{FlowError, Result};
 
 /// Options of [`Flows::open`](crate::Flows::open).
@@ -89,11 +90,12 @@ impl FlowsOptions {
 pub struct FlowOptions {
     pub(crate) resumable: bool,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) callbacks: Callbacks,
 }
 
 impl Default for FlowOptions {
     fn default() -> Self {
-        Self { resumable: true, deadline: None }
+        Self { resumable: true, deadline: None, callbacks: Callbacks::default() }
     }
 }
 
@@ -114,6 +116,48 @@ impl FlowOptions {
     #[must_use]
     pub fn deadline(mut self, after: Duration) -> Self {
         self.deadline = Some(after);
+        self
+    }
+
+    /// Adds a callback before the flow; they are called in the order they were added.
+    #[must_use]
+    pub fn before_flow(mut self, callback: Callback) -> Self {
+        self.callbacks.flow.before.push(callback);
+        self
+    }
+
+    /// Adds a callback after the flow; they are called in the order they were added.
+    #[must_use]
+    pub fn after_flow(mut self, callback: Callback) -> Self {
+        self.callbacks.flow.after.push(callback);
+        self
+    }
+
+    /// Adds a callback before each [process](crate::Ctx::process); they are called in the order they were added.
+    #[must_use]
+    pub fn before_process(mut self, callback: Callback) -> Self {
+        self.callbacks.process.before.push(callback);
+        self
+    }
+
+    /// Adds a callback after each [process](crate::Ctx::process); they are called in the order they were added.
+    #[must_use]
+    pub fn after_process(mut self, callback: Callback) -> Self {
+        self.callbacks.process.after.push(callback);
+        self
+    }
+
+    /// Adds a callback before each step; they are called in the order they were added.
+    #[must_use]
+    pub fn before_step(mut self, callback: Callback) -> Self {
+        self.callbacks.step.before.push(callback);
+        self
+    }
+
+    /// Adds a callback after each step; they are called in the order they were added.
+    #[must_use]
+    pub fn after_step(mut self, callback: Callback) -> Self {
+        self.callbacks.step.after.push(callback);
         self
     }
 }

@@ -10,7 +10,9 @@ use resurge_store::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::callback::{Callbacks, around_flow};
 use crate::payload::Payload;
+use crate::resource::with_resources;
 use crate::values::Of;
 use crate::{Ctx, FlowOptions, FlowResult, StepError};
 
@@ -24,6 +26,8 @@ pub(crate) trait FlowCode: Send + Sync + 'static {
     ) -> Result<BoxFuture<'static, FlowResult<Payload>>, StepError>;
 
     fn options(&self) -> &FlowOptions;
+
+    fn callbacks(&self) -> Arc<Callbacks>;
 }
 
 impl fmt::Debug for dyn FlowCode {
@@ -35,12 +39,14 @@ impl fmt::Debug for dyn FlowCode {
 pub(crate) struct Code<F, I, O> {
     flow: Arc<F>,
     options: FlowOptions,
+    callbacks: Arc<Callbacks>,
     types: PhantomData<fn(I) -> O>,
 }
 
 impl<F, I, O> Code<F, I, O> {
     pub(crate) fn new(flow: F, options: FlowOptions) -> Self {
-        Self { flow: Arc::new(flow), options, types: PhantomData }
+        let callbacks = Arc::new(options.callbacks.clone());
+        Self { flow: Arc::new(flow), options, callbacks, types: PhantomData }
     }
 }
 
@@ -60,10 +66,19 @@ where
         let input = core.engine.values.decode(&core.id, Of::Input, type_name::<I>(), input)?;
         let flow = Arc::clone(&self.flow);
         Ok(Box::pin(async move {
-            // Called when first polled: what it asks for at once is asked for by the run's own task.
-            let output = flow(ctx, input).await?;
-            core.engine.values.encode(&core.id, Of::Output, type_name::<O>(), &output)
+            let own = ctx.clone();
+            let work = async move {
+                // Called when first polled: what it asks for at once is asked for by the run's own
+                // task.
+                let output = flow(own, input).await?;
+                core.engine.values.encode(&core.id, Of::Output, type_name::<O>(), &output)
+            };
+            around_flow(&ctx, with_resources(&ctx, work)).await
         }))
+    }
+
+    fn callbacks(&self) -> Arc<Callbacks> {
+        Arc::clone(&self.callbacks)
     }
 
     fn options(&self) -> &FlowOptions {

@@ -87,7 +87,8 @@ impl Flows {
         let mut machine = journal.into_machine();
         // Whatever it claims, no body begins.
         machine.held = true;
-        let core = RunCore::new(identity, Arc::clone(self.engine()), machine, suspended);
+        let callbacks = registered.callbacks();
+        let core = RunCore::new(identity, Arc::clone(self.engine()), callbacks, machine, suspended);
         let begun = registered.begin(Ctx::new(Arc::clone(&core)), &input);
         let begun = begun.map_err(|e| blocked(BlockReason::Input(e.record().to_string())))?;
         let mut replay = Replay {

@@ -13,7 +13,9 @@ use std::time::Duration;
 use resurge_store::{Batch, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::callback::around_step;
 use crate::core::{Claimed, Join, Turn};
 use crate::current::{Body, enter_body};
 use crate::gate::{Admission, Attempt, Gate, IntoGate, Permit};
@@ -35,11 +37,11 @@ pub struct Step<'c, F, T> {
 }
 
 #[derive(Debug, Default)]
-struct Options {
-    retry: Retry,
-    timeout: Option<Duration>,
-    gates: Vec<Arc<dyn Gate>>,
-    deferred: bool,
+pub(crate) struct Options {
+    pub(crate) retry: Retry,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) gates: Vec<Arc<dyn Gate>>,
+    pub(crate) deferred: bool,
 }
 
 impl<F, T> Step<'_, F, T> {
@@ -97,12 +99,19 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { claimed, body, options, .. } = self;
-        Box::pin(async move { drive(&claimed?, body, &options).await })
+        Box::pin(async move {
+            let claimed = claimed?;
+            around_step(&claimed, drive(&claimed, body, &options)).await
+        })
     }
 }
 
 /// From a position to its value: replays it, or runs the body until it is complete.
-async fn drive<F, Fut, T, E>(claimed: &Claimed, mut body: F, options: &Options) -> FlowResult<T>
+pub(crate) async fn drive<F, Fut, T, E>(
+    claimed: &Claimed,
+    mut body: F,
+    options: &Options,
+) -> FlowResult<T>
 where
     F: FnMut() -> Fut + Send,
     Fut: Future<Output = Result<T, E>> + Send,
@@ -175,6 +184,11 @@ where
             Ok(permits) => permits,
             Err(outcome) => return Some(outcome),
         };
+        // Held until the attempt is over.
+        let _room = match enter_lane(claimed, options).await {
+            Ok(room) => room,
+            Err(outcome) => return Some(outcome),
+        };
         let attempt = failed.saturating_add(1);
         let seen = Arc::new(Body {
             core: Arc::clone(core),
@@ -235,6 +249,20 @@ where
             }
         }
     }
+}
+
+/// Waits for room where bodies at work are limited, and then for the turn again.
+async fn enter_lane(
+    claimed: &Claimed,
+    options: &Options,
+) -> Result<Vec<OwnedSemaphorePermit>, Outcome> {
+    let room = claimed.enter_lane().await?;
+    if !room.is_empty()
+        && let Turn::Revealed(outcome) = claimed.turn(options.deferred).await
+    {
+        return Err(outcome);
+    }
+    Ok(room)
 }
 
 /// Asks every gate; while one refuses, the run is parked.
@@ -305,7 +333,7 @@ fn settle<P>(
 }
 
 /// One attempt: the body under its time limit, its panics caught.
-async fn poll_body<F, Fut, T, E>(
+pub(crate) async fn poll_body<F, Fut, T, E>(
     body: &mut F,
     seen: &Arc<Body>,
     timeout: Option<Duration>,
@@ -366,6 +394,10 @@ impl StepInfo {
     /// Ask at the beginning of the body: a task spawned by it is outside.
     pub fn current() -> Option<Self> {
         crate::current::body().map(|body| Self { body })
+    }
+
+    pub(crate) fn of(body: &Arc<Body>) -> Self {
+        Self { body: Arc::clone(body) }
     }
 
     pub(crate) fn here() -> FlowResult<Self> {

@@ -178,6 +178,12 @@ impl StepError {
     }
 
     #[must_use]
+    pub(crate) fn of_kind(mut self, kind: StepErrorKind) -> Self {
+        self.0.record.kind = kind;
+        self
+    }
+
+    #[must_use]
     pub(crate) fn at(mut self, position: Position) -> Self {
         self.0.positions.push(position);
         self

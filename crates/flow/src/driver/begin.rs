@@ -101,7 +101,8 @@ async fn execute(
     let suspended = journal.suspended.clone();
     let mut machine = journal.into_machine();
     machine.paused = paused;
-    let core = RunCore::new(identity, Arc::clone(engine), machine, suspended);
+    let callbacks = registered.callbacks();
+    let core = RunCore::new(identity, Arc::clone(engine), callbacks, machine, suspended);
     if engine.is_parked(&resident.id) {
         core.set_parked();
     }

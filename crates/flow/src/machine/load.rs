@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use resurge_store::Timestamp;
 
+use super::branches::is_within;
 use super::{Entry, Machine, What};
+use crate::callback::{AFTER_FLOW, AFTER_PROCESS};
 use crate::record::{
     CancelReason, Completed, Failed, Ordinal, Outcome, Record, Resumed, Started, Succeeded, Value,
 };
@@ -23,7 +25,7 @@ pub(crate) struct Journal {
     pub(crate) resumed_at: Option<Timestamp>,
     pub(crate) records: Ordinal,
     items: Vec<Item>,
-    resumed: HashSet<Position>,
+    resumed: Option<HashSet<Position>>,
 }
 
 /// How a run ended.
@@ -85,7 +87,7 @@ impl Journal {
             resumed_at: None,
             records: 1,
             items: Vec::new(),
-            resumed: HashSet::new(),
+            resumed: None,
         }
     }
 
@@ -132,7 +134,7 @@ impl Journal {
     }
 
     /// Voids the failures it names, and every later record whose position was claimed only after
-    /// one of them was revealed.
+    /// one of them was revealed; and the callbacks after the flow and after the processes that failed.
     fn resume(&mut self, resumed: &Resumed) {
         self.ending = None;
         self.resumed_at = Some(resumed.at);
@@ -156,6 +158,11 @@ impl Journal {
             };
             let void = match &item.what {
                 ItemKind::Cancel(_) => undone.is_some(),
+                ItemKind::Completed(done)
+                    if done.kind == Kind::Callback && runs_again(&done.position, &points) =>
+                {
+                    true
+                }
                 _ => item.claimed().is_some_and(|(position, born)| {
                     // Attempts of a failed step are spent with it.
                     failures.contains(&item.ordinal)
@@ -168,7 +175,7 @@ impl Journal {
                 item.void();
             }
         }
-        self.resumed = points;
+        self.resumed = Some(points);
     }
 
     /// The completions that no resume voided.
@@ -196,12 +203,8 @@ impl Journal {
 
     /// The machine that replays it.
     pub(crate) fn into_machine(self) -> Machine {
-        let mut machine = Machine {
-            last: self.records,
-            resumed: self.resumed,
-            was_resumed: self.resumed_at.is_some(),
-            ..Machine::default()
-        };
+        let mut machine =
+            Machine { last: self.records, resumed: self.resumed, ..Machine::default() };
         for Item { ordinal, what } in self.items {
             let what = match what {
                 ItemKind::Voided => continue,
@@ -268,4 +271,14 @@ impl Machine {
         }
         None
     }
+}
+
+/// Whether it is a callback after the flow, or after a process that one of these points lies in.
+fn runs_again(callback: &Position, points: &HashSet<Position>) -> bool {
+    let scope = callback.scope();
+    if scope == AFTER_FLOW {
+        return true;
+    }
+    let process = scope.strip_suffix(AFTER_PROCESS).and_then(|rest| rest.strip_suffix('/'));
+    process.is_some_and(|process| points.iter().any(|point| is_within(point, process)))
 }
