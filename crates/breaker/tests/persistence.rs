@@ -453,3 +453,27 @@ async fn a_registry_says_what_it_cannot_read() {
     let hosts = BreakerRegistry::<String>::open(&store, "hosts", options).await.unwrap();
     assert_eq!(hosts.get("a").unwrap().state(), State::Closed);
 }
+
+#[tokio::test]
+async fn a_stage_keeps_out_a_queue_that_was_waiting_to_try_again() {
+    let clock = VirtualClock::new();
+    let faults = FaultStore::new(MemoryStore::in_memory());
+    let store = Store::new(faults.clone()).with_clock(clock.clone());
+    let breaker = open(&store).await;
+    faults.fail(Call::Commit, 1, Fault::before(ErrorKind::Unavailable));
+    breaker.trip("now");
+    while clock.sleepers() == 0 {
+        yield_now().await;
+    }
+    let mut batch = Batch::new();
+    let staged = breaker.stage(&store, &mut batch).unwrap();
+    clock.advance_to_next();
+    for _ in 0..5 {
+        yield_now().await;
+    }
+    assert_eq!(faults.calls(Call::Commit), 1);
+    staged.submitted(store.commit(batch, Durability::Durable)).await.unwrap();
+    breaker.flush().await.unwrap();
+    assert_eq!(faults.calls(Call::Commit), 2);
+    assert_eq!(open(&store).await.snapshot(), breaker.snapshot());
+}
