@@ -44,7 +44,7 @@ const DEMOS: &[Demo] = &[
         bin: "resurge-recover-example",
         args: &["demo"],
         limit: Duration::from_secs(120),
-        about: "failed runs are recovered: by another process, again and again, by one at a time",
+        about: "a failed run is recovered by another process; seventeen failures, each recovery gets to the next",
     },
     Demo {
         name: "scheduler",

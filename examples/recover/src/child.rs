@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use resurge::{Ctx, FlowError, FlowRef, Resurge, RunHandle, StepError};
 use resurge_example_driver::Effects;
-use resurge_recover_example::example;
+use resurge_recover_example::{Chain, POINTS, example};
 use tokio::sync::Semaphore;
 
 use crate::Result;
@@ -104,4 +104,31 @@ pub(crate) async fn at_once(dir: &str, effects: &str) -> Result<()> {
     }
     app.shutdown().await?;
     Ok(())
+}
+
+/// The first process starts the chain, the others recover it; each fails at its own point. Waits to be
+/// killed.
+#[tokio::main]
+pub(crate) async fn chain(dir: &str, effects: &str, process: &str) -> Result<()> {
+    let process: usize = process.parse()?;
+    let fails_at = process.checked_sub(1).and_then(|at| POINTS.get(at)).copied();
+    let app = Resurge::open(dir).await?;
+    let flow = Chain::new(Effects::at(effects), fails_at).register(&app)?;
+    app.start().await?;
+    let run = match process {
+        1 => flow.start("chain-1", ()).await?,
+        _ => match flow.run("chain-1").resume().await {
+            Ok(run) => run,
+            Err(refused) => {
+                println!("outcome: refused: {refused}");
+                return pending().await;
+            }
+        },
+    };
+    match run.result().await {
+        Ok(()) => println!("outcome: succeeded"),
+        Err(FlowError::Failed { error, .. }) => println!("outcome: failed: {}", error.root_cause()),
+        Err(other) => return Err(other.into()),
+    }
+    pending().await
 }

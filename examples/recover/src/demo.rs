@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use resurge_example_driver::{Child, Effects, Expectations};
+use resurge_recover_example::{ONCE, POINTS};
 
 use crate::Result;
 
@@ -19,10 +20,11 @@ const BETWEEN: &str = "======Recover======";
 
 type Scenario = (&'static str, fn(&Path, &mut Expectations) -> Result<()>);
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 4] = [
     ("A run fails, its process is killed, another one recovers it by its id", two_processes),
     ("The same in one process", one_process),
     ("Four recover one run at once", at_once),
+    ("Seventeen failures, each process killed: every recovery gets to the next one", chain),
 ];
 
 pub(crate) fn run() -> Result<()> {
@@ -94,3 +96,43 @@ fn at_once(dir: &Path, expect: &mut Expectations) -> Result<()> {
     show(&lines);
     Ok(())
 }
+
+fn chain(dir: &Path, expect: &mut Expectations) -> Result<()> {
+    let effects = dir.join("effects");
+    let (state, counted) = (dir.join("state"), Effects::at(&effects));
+    let process = |number: usize| -> Result<String> {
+        let number = number.to_string();
+        let args = ["chain".as_ref(), state.as_os_str(), effects.as_os_str(), number.as_ref()];
+        let mut child = Child::start(args)?;
+        let outcome = child.wait_for("outcome: ", |_| {})?;
+        child.kill()?;
+        Ok(outcome.replacen("outcome: ", "", 1))
+    };
+    for (number, point) in (1..).zip(POINTS) {
+        let outcome = process(number)?;
+        println!("process {number:>2} {outcome}");
+        expect.equal(format!("process {number}"), outcome, format!("failed: {point}"));
+    }
+    for (number, wanted) in [
+        (18, "succeeded"),
+        (19, "refused: run `chain-1` is not failed but succeeded; only failed runs can be resumed"),
+    ] {
+        let outcome = process(number)?;
+        println!("process {number} {outcome}");
+        expect.equal(format!("process {number}"), outcome.as_str(), wanted);
+    }
+    println!("\nHow often each was called:");
+    let counts = counted.counts()?;
+    for (point, wanted) in POINTS.into_iter().zip(CALLS).chain(ONCE.map(|once| (once, 1))) {
+        let found = counts.get(point).copied().unwrap_or(0);
+        println!("{point:<16} {found:>2}");
+        expect.equal(format!("calls of {point}"), found, wanted);
+    }
+    Ok(())
+}
+
+/// How often the points are called in all. What comes before something, and the step, twice: when it
+/// fails, and when it passes; never again. What comes after a step, a process or the flow is also called
+/// each time that one failed, and told so; after a process and the flow all of it is called again when
+/// one of them failed.
+const CALLS: [u64; 17] = [2, 2, 2, 2, 2, 2, 2, 2, 2, 6, 6, 6, 14, 13, 12, 18, 17];

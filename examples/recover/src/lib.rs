@@ -1,6 +1,11 @@
 //! Failed runs are recovered: by another process, again and again, by one at a time.
 //!
 //! [`example`] sets a context value and fails; recovered, it reads the value. It prints what it does.
+//! [`Chain`] fails at seventeen places.
+
+mod chain;
+
+pub use chain::{Chain, ONCE, POINTS};
 
 use std::fmt;
 use std::future::ready;

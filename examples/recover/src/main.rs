@@ -12,7 +12,9 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "usage: resurge-recover-example demo
-       resurge-recover-example run|recover|both|at-once DIR ID";
+       resurge-recover-example run|recover|both DIR ID
+       resurge-recover-example at-once DIR EFFECTS
+       resurge-recover-example chain DIR EFFECTS PROCESS";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         ["recover", dir, id] => child::recover(dir, id),
         ["both", dir, id] => child::both(dir, id),
         ["at-once", dir, effects] => child::at_once(dir, effects),
+        ["chain", dir, effects, process] => child::chain(dir, effects, process),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
