@@ -10,6 +10,7 @@ mod basics;
 mod cancel_blocked;
 mod children;
 mod engine;
+mod gates;
 mod listing;
 mod outside;
 mod ownership;

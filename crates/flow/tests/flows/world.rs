@@ -108,6 +108,10 @@ impl World {
         }
     }
 
+    pub(crate) async fn clock_sleep(&self, time: Duration) {
+        self.clock.sleep(time).await;
+    }
+
     pub(crate) fn note(&self, note: impl Into<String>) {
         self.notes.lock().push(note.into());
     }
