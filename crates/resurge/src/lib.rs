@@ -75,4 +75,6 @@ mod guide {
     struct FirstFlow;
     #[doc = include_str!("../../../docs/guide/retries-and-idempotency.md")]
     struct RetriesAndIdempotency;
+    #[doc = include_str!("../../../docs/guide/failure-and-resume.md")]
+    struct FailureAndResume;
 }
