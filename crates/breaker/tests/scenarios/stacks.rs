@@ -340,3 +340,19 @@ async fn behind_a_buffer_a_rejection_does_not_end_the_service() {
     clock.advance(secs(5));
     assert_eq!(service.ready().await.unwrap().call(1).await.unwrap(), 1);
 }
+
+#[tokio::test]
+async fn who_waits_gives_up_probes_that_hang() {
+    let mut config = config(in_a_row(1));
+    config.half_open.max_wait = Some(secs(1));
+    let mut board = Board::new(config);
+    board.run("F OP +5s acq np!");
+    let breaker = board.breaker.clone();
+    let waiting = tokio::spawn(async move { breaker.ready().await.success() });
+    yield_now().await;
+    board.clock.advance(secs(1));
+    yield_now().await;
+    board.run("OP +5s");
+    waiting.await.unwrap();
+    board.run("CL");
+}
