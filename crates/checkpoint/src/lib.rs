@@ -18,6 +18,7 @@ mod options;
 mod owner;
 mod remove;
 mod run;
+pub mod stored;
 
 pub use begin::Begin;
 pub use checkpoints::Checkpoints;

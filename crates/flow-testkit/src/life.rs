@@ -213,7 +213,10 @@ impl Life {
     /// # Errors
     /// As [`RunHandle::result`]; and when nothing will ever happen to the run by itself, saying why it
     /// waits.
-    pub async fn finish<O: DeserializeOwned>(&self, run: &RunHandle<O>) -> Result<O, Failure> {
+    pub async fn finish<O: Serialize + DeserializeOwned>(
+        &self,
+        run: &RunHandle<O>,
+    ) -> Result<O, Failure> {
         tokio::select! {
             biased;
             result = run.result() => Ok(result?),
@@ -225,7 +228,7 @@ impl Life {
     ///
     /// # Errors
     /// As [`finish`](Self::finish), and as [`RunHandle::resume`].
-    pub async fn finish_resuming<O: DeserializeOwned>(
+    pub async fn finish_resuming<O: Serialize + DeserializeOwned>(
         &self,
         run: &RunHandle<O>,
         mut resumes: usize,

@@ -325,8 +325,8 @@ async fn skip(claimed: &Claimed) -> FlowResult<()> {
     let outcome = match claimed.turn(true).await {
         Turn::Revealed(outcome) => outcome,
         Turn::Begin => {
-            let name = claimed.position().name().to_owned();
-            let nothing = core.engine.values.encode(&core.id, Of::Step, &name, &())?;
+            let nothing = core.engine.values.encode_at(&core.id, &claimed.position(), &());
+            let nothing = core.checked(nothing)?;
             core.with(|state| {
                 state.machine.complete(claimed.id, Outcome::Ok(nothing), 0, Vec::new());
             });

@@ -15,9 +15,9 @@ use crate::record::{Outcome, Parent};
 use crate::start::Prepared;
 use crate::step::Name;
 use crate::step_error::{Class, FlowResult, StepError, StepErrorKind};
-use crate::values::Of;
+use crate::values::{OUTPUT, Of};
 use crate::waits::take_mail;
-use crate::{Ctx, FlowRef, Kind};
+use crate::{Ctx, FlowError, FlowRef, Kind};
 
 impl Ctx {
     /// Runs another flow as a child, under an id derived from this place in the flow, and returns
@@ -54,6 +54,10 @@ impl Ctx {
                     let prepared: Prepared = match prepared {
                         Some(Ok(prepared)) => prepared,
                         Some(Err(error)) => {
+                            if let FlowError::Value { cause, .. } = &error {
+                                let cause = StepError::from_record(cause.clone());
+                                core.checked(Err(cause)).map_err(|e| e.at(position.clone()))?;
+                            }
                             let message = error.to_string();
                             return Err(StepError::of(
                                 StepErrorKind::Child,
@@ -67,7 +71,7 @@ impl Ctx {
                     let id = prepared.id.to_string();
                     core.with(|state| {
                         let known = state.machine.fact(claimed.id).is_some_and(|fact| fact.opened);
-                        if !known {
+                        if !known && !state.machine.is_frozen() {
                             state.machine.open(claimed.id, None, Some(id.clone()));
                             state.children.push((claimed.id, prepared));
                         }
@@ -99,11 +103,14 @@ impl Ctx {
             match outcome {
                 Outcome::Ok(payload) => {
                     let child = child_id(&core.id, &position.to_string());
-                    let name = std::any::type_name::<O>();
-                    let output = core.engine.values.decode(&child, Of::Output, name, &payload);
-                    output.map_err(|e| e.at(position))
+                    let output = core.engine.values.decode(&child, Of::Output, OUTPUT, &payload);
+                    core.checked(output).map_err(|e| e.at(position))
                 }
                 Outcome::Err(record) => {
+                    // Sealed, if it is, by the child.
+                    let child = child_id(&core.id, &position.to_string());
+                    let shown = core.checked(core.engine.values.show(&child, record));
+                    let record = shown.map_err(|e| e.at(position.clone()))?;
                     let cancelled = StepError::from_record(record.clone()).is_cancelled();
                     let own = core.is_cancelled() && cancelled;
                     let kind = if own { record.kind } else { StepErrorKind::Child };
@@ -119,7 +126,7 @@ impl Ctx {
 }
 
 /// The id of the child begun at a place of a run.
-fn child_id(run: &str, position: &str) -> String {
+pub(crate) fn child_id(run: &str, position: &str) -> String {
     let id = format!("{run}/{position}");
     if id.len() <= MAX_RUN_ID_LEN {
         return id;

@@ -1,7 +1,7 @@
 //! What a run's flow, its steps and its driver share.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use resurge_store::{Batch, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
 
 use crate::callback::Callbacks;
 use crate::engine::Engine;
 use crate::gate::Settled;
 use crate::inbox::Mail;
-use crate::machine::{Machine, SlotId, Wait};
+use crate::machine::{Frozen, Machine, SlotId, Wait};
 use crate::position::MAX_NAME_LEN;
 use crate::record::{CancelReason, Ordinal, Outcome, Parent, Value};
 use crate::resource::Entry;
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(crate) mail: VecDeque<Mail>,
     /// Child runs to be started with the next commit.
     pub(crate) children: Vec<(SlotId, Prepared)>,
+    /// Context values that the policy says never to store, encoded.
+    pub(crate) unstored: HashMap<String, Zeroizing<Vec<u8>>>,
     /// What the resources of the last failure left behind; then what this failure leaves behind.
     pub(crate) suspended: Vec<Value>,
     /// What is attached, in that order.
@@ -247,6 +250,17 @@ impl RunCore {
             }
             notified.await;
         }
+    }
+
+    /// Where a key is missing the run stops where it is, whatever its code makes of the error.
+    pub(crate) fn checked<T>(&self, result: Result<T, StepError>) -> Result<T, StepError> {
+        if let Err(error) = &result
+            && error.is_about_keys()
+        {
+            let why = Frozen::Sealed(error.record().to_string());
+            self.with(|state| state.machine.freeze(why));
+        }
+        result
     }
 
     pub(crate) fn cancel_reason(&self) -> Option<CancelReason> {

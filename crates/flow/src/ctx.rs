@@ -7,6 +7,7 @@ use std::sync::Arc;
 use resurge_store::{BoxFuture, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::Kind;
 use crate::core::{Claimed, Lane, RunCore, Turn, check_name};
@@ -204,15 +205,29 @@ impl Ctx {
     /// Sets a context value: readable by all later code of the run, and by it after a crash. Set in a
     /// step's body it becomes durable with that attempt's outcome, failed or not.
     ///
-    /// Sealed in the journal when its name is sensitive.
+    /// Sealed in the journal when its name, or one in it, is sensitive. One that the policy says to
+    /// [`omit`](resurge_seal::SensitivePolicy::omit) stays in memory: when the run is read back from
+    /// its journal, what a step's body had set is absent, and what the flow's own code sets is set by
+    /// it again.
     ///
     /// # Errors
     /// When the value cannot be encoded or is too large, naming it; in another task.
     pub fn set<T: Serialize + ?Sized>(&self, name: impl Into<String>, value: &T) -> FlowResult<()> {
         let name = name.into();
         check_name(&name)?;
-        let payload = self.core.engine.values.encode(&self.core.id, Of::Context, &name, value)?;
-        self.put(name, Some(payload))
+        let core = &self.core;
+        let values = &core.engine.values;
+        match core.checked(values.encode(&core.id, Of::Context, &name, value)) {
+            Ok(payload) => self.put(name, Some(payload)),
+            Err(error) if error.is_omitted() => {
+                let kept = Zeroizing::new(values.unsealed(&core.id, &name, value)?);
+                // What is stored is that it is not there.
+                self.put(name.clone(), None)?;
+                core.with(|state| drop(state.unstored.insert(name, kept)));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a context value.
@@ -224,6 +239,7 @@ impl Ctx {
     }
 
     fn put(&self, name: String, value: Option<crate::payload::Payload>) -> FlowResult<()> {
+        self.core.with(|state| drop(state.unstored.remove(&name)));
         match place(&self.core) {
             Place::Body(body) => body.sets.lock().push(Value { name, value }),
             Place::Flow => {
@@ -238,7 +254,19 @@ impl Ctx {
     ///
     /// # Errors
     /// When it is not a `T`, or is sealed and cannot be opened.
-    pub fn get<T: DeserializeOwned>(&self, name: &str) -> FlowResult<Option<T>> {
+    pub fn get<T: Serialize + DeserializeOwned>(&self, name: &str) -> FlowResult<Option<T>> {
+        let core = &self.core;
+        let kept = core.with(|state| {
+            let kept = state.unstored.get(name);
+            kept.map(|kept| core.engine.values.codec.decode::<T>(kept))
+        });
+        if let Some(kept) = kept {
+            // Not the codec's words: they may quote the value.
+            let run = &core.id;
+            let message = format!("ctx `{name}` of run `{run}` is something else");
+            let error = || StepError::of(StepErrorKind::Codec, Class::Permanent, message);
+            return kept.map(Some).map_err(|_| error());
+        }
         let mut own = None;
         if let Place::Body(body) = place(&self.core) {
             let sets = body.sets.lock();
@@ -248,9 +276,8 @@ impl Ctx {
             Some(own) => own,
             None => self.core.with(|state| state.machine.value(name).cloned()),
         };
-        let decode =
-            |payload| self.core.engine.values.decode(&self.core.id, Of::Context, name, &payload);
-        payload.map(decode).transpose()
+        let decode = |payload| core.engine.values.decode(&core.id, Of::Context, name, &payload);
+        core.checked(payload.map(decode).transpose())
     }
 
     /// Wall time, recorded: every later execution sees the same.
@@ -265,7 +292,8 @@ impl Ctx {
                 return reveal(&claimed, Of::Step, outcome);
             }
             let core = &claimed.core;
-            let now = core.engine.values.encode(&core.id, Of::Step, "@now", &core.now())?;
+            let now = core.engine.values.encode_at(&core.id, &claimed.position(), &core.now());
+            let now = core.checked(now)?;
             core.with(|state| {
                 state.machine.complete(claimed.id, Outcome::Ok(now), 0, Vec::new());
             });

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use resurge_checkpoint::CheckpointKey;
 use resurge_store::Batch;
 
 use crate::Position;
@@ -21,6 +22,8 @@ pub(crate) struct Body {
     pub(crate) attempt: u32,
     pub(crate) recovering: bool,
     pub(crate) deferred: bool,
+    /// Of a memoised step: what its effect is known by, whoever runs it.
+    pub(crate) memo: Option<CheckpointKey>,
     /// Context values set by the body; they become durable with its outcome.
     pub(crate) sets: Mutex<Vec<Value>>,
     /// The body's own writes; they join the commit of its success.

@@ -14,13 +14,13 @@ use crate::core::{Identity, RunCore};
 use crate::current::enter_flow;
 use crate::engine::{Engine, Resident};
 use crate::inbox::{Mail, Message};
-use crate::machine::{Mismatch, Reveal, Wait};
+use crate::machine::{Frozen, Mismatch, Reveal, Wait};
 use crate::payload::Payload;
 use crate::record::{At, CancelReason, Ordinal, Record, Started};
 use crate::runs::{End, Live, Waiting};
 use crate::signal::{ABORT, CONTROL, MAIL, RELEASED, WOKEN};
 use crate::step::panicked;
-use crate::{BlockReason, FlowError, FlowResult};
+use crate::{BlockReason, ErrorRecord, FlowError, FlowResult};
 
 mod begin;
 mod blocked;
@@ -62,6 +62,10 @@ impl From<Mismatch> for Stop {
     fn from(mismatch: Mismatch) -> Self {
         Self::Blocked(mismatch.into())
     }
+}
+
+fn sealed(error: &ErrorRecord) -> Stop {
+    Stop::Blocked(BlockReason::Sealed(error.to_string()))
 }
 
 pub(crate) struct Driver {
@@ -126,7 +130,7 @@ impl Driver {
     /// Polls the flow and reveals completions until it waits for something from outside.
     async fn advance(&mut self) -> Result<(), Stop> {
         let mut reveals = 0;
-        self.poll_flow().await;
+        self.poll_flow().await?;
         loop {
             if self.resident.signal.has(ABORT) {
                 return Err(Stop::Closing);
@@ -139,7 +143,7 @@ impl Driver {
                     if self.core.cancel_reason().is_some() {
                         self.core.set_cancelled();
                     }
-                    self.poll_flow().await;
+                    self.poll_flow().await?;
                     reveals += 1;
                     if reveals % MAX_REVEALS == 0 {
                         tokio::task::yield_now().await;
@@ -155,10 +159,10 @@ impl Driver {
                     match self.core.with(|state| state.machine.go_live()) {
                         Ok(true) => {
                             self.core.wake_waiting();
-                            self.poll_flow().await;
+                            self.poll_flow().await?;
                         }
                         Ok(false) if self.resident.signal.has(WOKEN) && self.flow.is_some() => {
-                            self.poll_flow().await;
+                            self.poll_flow().await?;
                         }
                         Ok(false) => return Ok(()),
                         Err(mismatch) => return Err(Stop::from(mismatch)),
@@ -169,8 +173,21 @@ impl Driver {
         }
     }
 
+    /// Polls the flow; stops the run where it is when a key was missing meanwhile.
+    async fn poll_flow(&mut self) -> Result<(), Stop> {
+        self.poll_until_quiet().await;
+        let Some(why) = self.core.with(|state| state.machine.thaw()) else { return Ok(()) };
+        // What was journaled before counts. Thawed only now: what came after is forgotten.
+        self.flush(None).await?;
+        self.settle_all().await?;
+        Err(match why {
+            Frozen::Sealed(why) => Stop::Blocked(BlockReason::Sealed(why)),
+            Frozen::Store(error) => self.failed(error),
+        })
+    }
+
     /// Polls the flow until it is pending with no wake outstanding, or has returned.
-    async fn poll_flow(&mut self) {
+    async fn poll_until_quiet(&mut self) {
         let Some(flow) = &mut self.flow else { return };
         let signal = &self.resident.signal;
         let waker = Waker::from(Arc::clone(signal));

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use resurge_checkpoint::Checkpoints;
 use resurge_store::{Batch, Durability, ErrorKind, Store, StoreError, Timestamp};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -48,6 +49,9 @@ pub(crate) struct Engine {
     pub(crate) attended: AtomicBool,
     /// Messages to runs that were not known here.
     missed: AtomicU64,
+    pub(crate) checkpoints: OnceCell<Checkpoints>,
+    /// One sweep at a time: two would remove the same run.
+    pub(crate) sweeping: tokio::sync::Mutex<()>,
 }
 
 /// An unfinished run known to this process, in memory or not.
@@ -140,7 +144,11 @@ impl Engine {
         })?;
         Ok(Self {
             keys: Keys::new()?,
-            values: Values { codec: options.codec, max_bytes: options.max_value_bytes },
+            values: Values {
+                codec: options.codec,
+                max_bytes: options.max_value_bytes,
+                sealer: options.sealer.clone(),
+            },
             metrics: Metrics::new(),
             runtime,
             timers: Timers::default(),
@@ -158,6 +166,8 @@ impl Engine {
             closed: Arc::default(),
             attended: AtomicBool::new(false),
             missed: AtomicU64::new(0),
+            checkpoints: OnceCell::new(),
+            sweeping: tokio::sync::Mutex::default(),
             store,
             options,
         })
@@ -371,6 +381,19 @@ impl Engine {
                 self.wake_resident(&resident, CONTROL);
             }
         }
+    }
+
+    /// Lets runs try again that could not open or seal a value.
+    pub(crate) fn wake_sealed(self: &Arc<Self>) -> usize {
+        let blocked = |resident: &&Arc<Resident>| {
+            matches!(
+                &*resident.phase.lock(),
+                Phase::Dormant { why: Waiting::Blocked(BlockReason::Sealed(_)), .. }
+            )
+        };
+        let residents = self.residents();
+        let sealed = residents.iter().filter(blocked);
+        sealed.map(|resident| self.wake_resident(resident, CONTROL)).count()
     }
 
     /// Begins no more bodies, and waits until every run's task has stopped, or the grace is over.

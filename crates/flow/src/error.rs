@@ -161,6 +161,11 @@ pub enum BlockReason {
     /// The input cannot be decoded as what the flow takes, or be opened.
     #[error("its input cannot be read: {0}")]
     Input(String),
+    /// A value cannot be opened, or cannot be sealed: a key is missing, wrong or not at hand. Supply it;
+    /// then the run goes on with the next start, or with
+    /// [`retry_sealed`](crate::Flows::retry_sealed).
+    #[error("{0}")]
+    Sealed(String),
 }
 
 impl From<crate::machine::Mismatch> for BlockReason {

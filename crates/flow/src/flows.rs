@@ -196,6 +196,13 @@ impl Flows {
         RunHandle::new(Arc::clone(&self.engine), id, self.engine.resident(id))
     }
 
+    /// Lets runs try again that are [blocked](crate::BlockReason::Sealed) because a value could not be
+    /// opened or sealed, and returns how many there were: after a key was supplied. A start does the
+    /// same.
+    pub fn retry_sealed(&self) -> usize {
+        self.engine.wake_sealed()
+    }
+
     /// A run's journal, oldest record first.
     ///
     /// # Errors

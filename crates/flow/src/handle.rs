@@ -15,7 +15,7 @@ use crate::engine::{Engine, Phase, Resident};
 use crate::inbox::Message;
 use crate::record::{CancelReason, Record, Resumed};
 use crate::runs::{self, Done, End, Live, Waiting};
-use crate::values::Of;
+use crate::values::{OUTPUT, Of};
 use crate::{FlowError, Result, RunState};
 
 /// Turns given to a task that has begun a run and not yet taken note of it.
@@ -119,7 +119,7 @@ impl<O> RunHandle<O> {
     }
 }
 
-impl<O: DeserializeOwned> RunHandle<O> {
+impl<O: Serialize + DeserializeOwned> RunHandle<O> {
     /// Waits until the run has ended, and returns what its flow returned. Cancel safe.
     ///
     /// # Errors
@@ -135,17 +135,20 @@ impl<O: DeserializeOwned> RunHandle<O> {
         let run = self.id.to_string();
         match end {
             End::Succeeded(output) => {
-                let name = std::any::type_name::<O>();
-                let decoded = self.engine.values.decode(&run, Of::Output, name, &output);
+                let decoded = self.engine.values.decode(&run, Of::Output, OUTPUT, &output);
                 decoded.map_err(|e| {
                     let (what, cause) = ("output".to_owned(), e.record().clone());
                     FlowError::Value { run, what, cause }
                 })
             }
             End::Failed { error, positions, .. } => {
+                let error = self.engine.values.shown(&run, error);
                 Err(FlowError::Failed { run, positions, error })
             }
-            End::Cancelled(error) => Err(FlowError::Cancelled { run, error }),
+            End::Cancelled(error) => {
+                let error = self.engine.values.shown(&run, error);
+                Err(FlowError::Cancelled { run, error })
+            }
             End::Swept => Err(FlowError::NotFound { run }),
         }
     }
@@ -241,7 +244,7 @@ impl Engine {
         let now = self.store.now();
         let live = Live {
             flow: done.flow,
-            input_hash: done.input_hash,
+            input: done.input,
             created: done.created,
             since: now,
             state: Waiting::Running,

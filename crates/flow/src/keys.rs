@@ -64,6 +64,12 @@ impl Keys {
         self.inbox.key(key).map_err(FlowError::store(run))
     }
 
+    /// The run a message is for.
+    pub(crate) fn message_of(key: &Key) -> Option<&str> {
+        let end = key.bytes().iter().position(|byte| *byte == 0)?;
+        std::str::from_utf8(key.bytes().get(..end)?).ok()
+    }
+
     pub(crate) fn messages(&self, run: &str) -> KeyRange {
         self.inbox.prefix(inbox_prefix(run))
     }

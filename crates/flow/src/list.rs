@@ -186,7 +186,7 @@ impl Flows {
             for entry in &page.entries {
                 let info = info(entry).map_err(FlowError::store(""))?;
                 if filter.accepts(&info) {
-                    found.push((info.id.clone(), info));
+                    found.push((info.id.clone(), self.shown(info)));
                 }
             }
             range = page.next;
@@ -205,10 +205,16 @@ impl Flows {
                 return Ok(of_live(run.to_owned(), live));
             }
             if let Some((done, _)) = engine.load_done(run).await? {
-                return Ok(of_done(run.to_owned(), done));
+                return Ok(self.shown(of_done(run.to_owned(), done)));
             }
         }
         Err(FlowError::NotFound { run: run.to_owned() })
+    }
+
+    /// With the text of its error, where that is sealed and the key is there.
+    fn shown(&self, info: RunInfo) -> RunInfo {
+        let show = |error| self.engine().values.shown(&info.id, error);
+        RunInfo { error: info.error.clone().map(show), ..info }
     }
 
     /// Unfinished runs by state, from memory.

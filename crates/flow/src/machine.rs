@@ -97,6 +97,15 @@ pub(crate) enum Reveal {
     Mismatch(Mismatch),
 }
 
+/// Why a run stops where it is.
+#[derive(Debug)]
+pub(crate) enum Frozen {
+    /// A value cannot be sealed or opened.
+    Sealed(String),
+    /// The store failed under a memoised step, before its body began.
+    Store(resurge_store::StoreError),
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one run")]
@@ -134,6 +143,8 @@ pub(crate) struct Machine {
     resumed: Option<HashSet<Position>>,
     /// Who waits for `live`, for `held` to end, or for records to become durable.
     waiting: Vec<Waker>,
+    /// Why nothing more is journaled: the run stops where it is.
+    frozen: Option<Frozen>,
 }
 
 impl Machine {
@@ -445,9 +456,26 @@ impl Machine {
 
     /// Puts a record into the outbox.
     pub(crate) fn journal(&mut self, record: Record) -> Ordinal {
+        if self.is_frozen() {
+            return self.last;
+        }
         self.last = self.last.saturating_add(1);
         self.outbox.push(record);
         self.last
+    }
+
+    /// Journals nothing more: what the flow does from here on, it would not have done with the key.
+    pub(crate) fn freeze(&mut self, why: Frozen) {
+        self.frozen.get_or_insert(why);
+        self.held = true;
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    pub(crate) fn thaw(&mut self) -> Option<Frozen> {
+        self.frozen.take()
     }
 
     /// The last record, journaled or in the outbox.
@@ -671,5 +699,12 @@ pub(crate) fn cancelled_error(reason: CancelReason) -> ErrorRecord {
         CancelReason::Deadline => (StepErrorKind::DeadlineExceeded, "the run's deadline passed"),
     };
     let message = message.to_owned();
-    ErrorRecord { message, causes: Vec::new(), class: Class::Permanent, kind, code: None }
+    ErrorRecord {
+        message,
+        causes: Vec::new(),
+        class: Class::Permanent,
+        kind,
+        code: None,
+        sealed: None,
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use resurge_checkpoint::Checkpoints;
+use resurge_seal::Sealer;
 use resurge_store::Codec;
 
 use crate::callback::{Callback, Callbacks};
@@ -15,7 +17,7 @@ use crate::{FlowError, Result};
 /// let options = FlowsOptions { max_running: 64, ..FlowsOptions::default() };
 /// assert_eq!(options.keep_finished, Duration::from_secs(30 * 24 * 3600));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FlowsOptions {
     /// How inputs, results and other values become bytes; CBOR by default.
     pub codec: Codec,
@@ -41,6 +43,12 @@ pub struct FlowsOptions {
     pub shutdown_grace: Duration,
     /// `start` recovers nothing until told: see [`Flows::release_all`](crate::Flows::release_all).
     pub start_paused: bool,
+    /// Says what is sensitive and seals it: inputs, results, signals, context values, texts of errors.
+    /// By default everything is stored in clear.
+    pub sealer: Sealer,
+    /// Where results of [memoised](crate::Step::memoize) steps are; by default, opened on the same store
+    /// with default options when a step first needs it.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 impl Default for FlowsOptions {
@@ -55,6 +63,8 @@ impl Default for FlowsOptions {
             sweep_every: Duration::from_secs(3600),
             shutdown_grace: Duration::from_secs(30),
             start_paused: false,
+            sealer: Sealer::plain(),
+            checkpoints: None,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Flows by name: user code behind one object-safe door.
 
-use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -13,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::callback::{Callbacks, around_flow};
 use crate::payload::Payload;
 use crate::resource::with_resources;
-use crate::values::Of;
+use crate::values::{INPUT, OUTPUT, Of};
 use crate::{Ctx, FlowOptions, FlowResult, StepError};
 
 /// A registered flow's code.
@@ -54,7 +53,7 @@ impl<F, Fut, I, O> FlowCode for Code<F, I, O>
 where
     F: Fn(Ctx, I) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = FlowResult<O>> + Send + 'static,
-    I: DeserializeOwned + Send + 'static,
+    I: Serialize + DeserializeOwned + Send + 'static,
     O: Serialize + Send + 'static,
 {
     fn begin(
@@ -63,7 +62,7 @@ where
         input: &Payload,
     ) -> Result<BoxFuture<'static, FlowResult<Payload>>, StepError> {
         let core = ctx.core().clone();
-        let input = core.engine.values.decode(&core.id, Of::Input, type_name::<I>(), input)?;
+        let input = core.engine.values.decode(&core.id, Of::Input, INPUT, input)?;
         let flow = Arc::clone(&self.flow);
         Ok(Box::pin(async move {
             let own = ctx.clone();
@@ -71,7 +70,7 @@ where
                 // Called when first polled: what it asks for at once is asked for by the run's own
                 // task.
                 let output = flow(own, input).await?;
-                core.engine.values.encode(&core.id, Of::Output, type_name::<O>(), &output)
+                core.checked(core.engine.values.encode(&core.id, Of::Output, OUTPUT, &output))
             };
             around_flow(&ctx, with_resources(&ctx, work)).await
         }))

@@ -9,7 +9,7 @@ use resurge_store::BoxFuture;
 use crate::core::{Identity, RunCore};
 use crate::current::enter_flow;
 use crate::keys::check_run_id;
-use crate::machine::{Ending, Journal, Reveal};
+use crate::machine::{Ending, Frozen, Journal, Reveal};
 use crate::payload::Payload;
 use crate::record::{Failed, Record, Started};
 use crate::signal::{RunSignal, WOKEN};
@@ -117,6 +117,7 @@ impl Replay {
     /// As the driver does it: poll to the end of what is awake, reveal one, poll again.
     async fn reveal_all(&mut self) -> Result<(), BlockReason> {
         self.poll_flow().await;
+        self.check_keys()?;
         loop {
             let revealed = self.core.with(|state| state.machine.reveal());
             if self.core.cancel_reason().is_some() {
@@ -127,6 +128,7 @@ impl Replay {
                     self.revealed += 1;
                     waker.into_iter().for_each(Waker::wake);
                     self.poll_flow().await;
+                    self.check_keys()?;
                 }
                 Reveal::Nothing => break,
                 Reveal::Mismatch(mismatch) => return Err(mismatch.into()),
@@ -135,6 +137,14 @@ impl Replay {
         match self.core.with(|state| state.machine.go_live()) {
             Ok(_) => Ok(()),
             Err(mismatch) => Err(mismatch.into()),
+        }
+    }
+
+    /// A value that could not be opened says nothing about the code.
+    fn check_keys(&self) -> Result<(), BlockReason> {
+        match self.core.with(|state| state.machine.thaw()) {
+            Some(Frozen::Sealed(why)) => Err(BlockReason::Sealed(why)),
+            Some(Frozen::Store(_)) | None => Ok(()),
         }
     }
 
@@ -177,7 +187,10 @@ impl Replay {
         ending: Option<&Ending>,
     ) -> Result<(Option<RunState>, Option<bool>), BlockReason> {
         let errs = |failed: &Failed| match &self.result {
-            Some(Err(error)) => *error.record() == failed.error,
+            Some(Err(error)) => {
+                let (core, recorded) = (&self.core, failed.error.clone());
+                *error.record() == core.engine.values.shown(&core.id, recorded)
+            }
             _ => false,
         };
         let (state, same) = match (ending, &self.result) {

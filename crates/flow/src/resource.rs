@@ -178,6 +178,7 @@ impl<R: Resource> Attachment<R> {
             attempt: 1,
             deferred: false,
             recovering: core.with(|state| state.machine.was_resumed()),
+            memo: None,
             sets: Mutex::default(),
             writes: Mutex::default(),
         });
@@ -211,7 +212,8 @@ impl<R: Resource> Entry for Attachment<R> {
             let name = self.position.name();
             let decode = |payload| -> FlowResult<R::State> {
                 let decoded = core.engine.values.decode(&core.id, Of::Resource, name, &payload);
-                decoded.map_err(|error| error.context("the state that was kept cannot be read"))
+                core.checked(decoded)
+                    .map_err(|error| error.context("the state that was kept cannot be read"))
             };
             let mut state = kept.map(decode).transpose()?;
             let live = self.guarded(&core, "recovered", |info| {
@@ -237,7 +239,8 @@ impl<R: Resource> Entry for Attachment<R> {
             let Some(live) = self.live.lock().clone() else { return Ok(None) };
             let state = self.guarded(&core, "suspended", |_| self.resource.suspend(&live)).await?;
             let name = self.position.name();
-            core.engine.values.encode(&core.id, Of::Resource, name, &state).map(Some)
+            let encoded = core.engine.values.encode(&core.id, Of::Resource, name, &state);
+            core.checked(encoded).map(Some)
         })
     }
 
@@ -329,7 +332,8 @@ pub(crate) async fn with_resources(
         .await
     };
     let attached = core.with(|state| std::mem::take(&mut state.resources));
-    if attached.is_empty() {
+    // Without a key the run has not ended: it stands still.
+    if attached.is_empty() || core.with(|state| state.machine.is_frozen()) {
         return result;
     }
     if matches!(&result, Err(error) if !error.is_cancelled() || core.cancel_reason().is_none()) {

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::payload::Payload;
 use crate::record::Parent;
+use crate::values::InputMark;
 use crate::{BlockReason, ErrorRecord, Position};
 
-/// SHA-256 of an input.
+/// SHA-256 of an input in clear: stored only when the input is not sensitive.
 pub(crate) type InputHash = [u8; 32];
 
 /// An unfinished run.
@@ -19,7 +20,7 @@ pub(crate) struct Live {
     #[serde(rename = "f")]
     pub(crate) flow: String,
     #[serde(rename = "h")]
-    pub(crate) input_hash: InputHash,
+    pub(crate) input: InputMark,
     #[serde(rename = "c")]
     pub(crate) created: Timestamp,
     #[serde(rename = "n")]
@@ -109,7 +110,7 @@ pub(crate) struct Done {
     #[serde(rename = "f")]
     pub(crate) flow: String,
     #[serde(rename = "h")]
-    pub(crate) input_hash: InputHash,
+    pub(crate) input: InputMark,
     #[serde(rename = "c")]
     pub(crate) created: Timestamp,
     #[serde(rename = "e")]

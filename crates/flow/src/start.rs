@@ -1,6 +1,5 @@
 //! Starting runs: registered flows, typed, and the commit that begins a run.
 
-use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -9,14 +8,13 @@ use std::time::Duration;
 use resurge_store::{Batch, Durability, ErrorKind, Guard};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 
 use crate::driver::{self, Fresh};
 use crate::engine::{Engine, Phase, Resident};
 use crate::keys::check_run_id;
 use crate::record::{Parent, Record, Started};
-use crate::runs::{self, Done, Live, Waiting};
-use crate::values::Of;
+use crate::runs::{self, Done, InputHash, Live, Waiting};
+use crate::values::InputMark;
 use crate::{FlowError, Result, RunHandle};
 
 /// A registered flow: starts runs with its input, and gives their output. Clones are the same flow.
@@ -51,6 +49,8 @@ pub(crate) struct Prepared {
     pub(crate) flow: Arc<str>,
     pub(crate) started: Started,
     pub(crate) live: Live,
+    /// Of the input in clear; never stored as it is.
+    pub(crate) hash: InputHash,
 }
 
 impl<I, O> FlowRef<I, O>
@@ -99,15 +99,11 @@ where
             what: "input".to_owned(),
             cause: e.record().clone(),
         };
-        // The hash is of the input itself: what is stored may be sealed, each time differently.
-        let plain = engine.values.codec.encode(input).map_err(FlowError::store(id))?;
-        let payload =
-            engine.values.encode(id, Of::Input, type_name::<I>(), input).map_err(value)?;
+        let (payload, hash) = engine.values.input(id, input).map_err(value)?;
         let (now, entropy) = (engine.store.now(), engine.store.entropy());
-        let seed = [
-            entropy.next_u64().map_err(FlowError::store(id))?,
-            entropy.next_u64().map_err(FlowError::store(id))?,
-        ];
+        let random = || entropy.next_u64().map_err(FlowError::store(id));
+        let seed = [random()?, random()?];
+        let mark = engine.values.mark(id, &payload, &hash, &**entropy).map_err(value)?;
         let deadline = self.deadline.map(|after| now.saturating_add(after));
         let flow = self.name.to_string();
         let started = Started {
@@ -120,14 +116,14 @@ where
         };
         let live = Live {
             flow,
-            input_hash: Sha256::digest(&plain).into(),
+            input: mark,
             created: now,
             since: now,
             state: Waiting::Running,
             parent,
             deadline,
         };
-        Ok(Prepared { id: id.into(), flow: Arc::clone(&self.name), started, live })
+        Ok(Prepared { id: id.into(), flow: Arc::clone(&self.name), started, live, hash })
     }
 }
 
@@ -137,7 +133,7 @@ impl Engine {
         self: &Arc<Self>,
         prepared: Prepared,
     ) -> Result<Option<Arc<Resident>>> {
-        let Prepared { id, flow, started, live } = prepared;
+        let Prepared { id, flow, started, live, hash } = prepared;
         if self.is_closing() {
             return Err(FlowError::Closed { run: id.to_string() });
         }
@@ -156,7 +152,7 @@ impl Engine {
                 Err(e) if e.kind() == ErrorKind::Conflict && e.key() != Some(&self.keys.owner) => {}
                 Err(e) => return Err(self.store_failed(&id, e)),
             }
-            if let Some(known) = self.existing(&id, &live).await? {
+            if let Some(known) = self.existing(&id, &live, &hash).await? {
                 return Ok(known);
             }
             if looked {
@@ -201,28 +197,38 @@ impl Engine {
         }
     }
 
+    /// Whether a stored run was started with the input of this hash.
+    pub(crate) fn same_input(&self, run: &str, mark: &InputMark, hash: &InputHash) -> Result<bool> {
+        self.values.is_input(run, mark, hash).map_err(|e| FlowError::Value {
+            run: run.to_owned(),
+            what: "input".to_owned(),
+            cause: e.record().clone(),
+        })
+    }
+
     /// The run of this id, `Some(None)` for one that has ended.
     async fn existing(
         self: &Arc<Self>,
         id: &str,
         new: &Live,
+        hash: &InputHash,
     ) -> Result<Option<Option<Arc<Resident>>>> {
-        let differs = |flow: &str, hash: &runs::InputHash| {
+        let differs = |flow: &str, mark: &InputMark| -> Result<Option<FlowError>> {
             let difference = if flow != new.flow {
                 format!("it is a run of flow `{flow}`, not `{}`", new.flow)
-            } else if *hash != new.input_hash {
+            } else if !self.same_input(id, mark, hash)? {
                 "its input is another".to_owned()
             } else {
-                return None;
+                return Ok(None);
             };
-            Some(FlowError::AlreadyExists { run: id.to_owned(), difference })
+            Ok(Some(FlowError::AlreadyExists { run: id.to_owned(), difference }))
         };
         // It may end between the two looks, so look at the unfinished ones first.
         for _ in 0..2 {
             let key = self.keys.live(id)?;
             if let Some(stored) = self.store.get(&key).await.map_err(FlowError::store(id))? {
                 let live: Live = runs::load(&key, &stored).map_err(FlowError::store(id))?;
-                if let Some(differs) = differs(&live.flow, &live.input_hash) {
+                if let Some(differs) = differs(&live.flow, &live.input)? {
                     return Err(differs);
                 }
                 return Ok(Some(self.resident(id)));
@@ -234,7 +240,7 @@ impl Engine {
                     let difference = "it ended and was swept; its id stays taken".to_owned();
                     return Err(FlowError::AlreadyExists { run: id.to_owned(), difference });
                 }
-                if let Some(differs) = differs(&done.flow, &done.input_hash) {
+                if let Some(differs) = differs(&done.flow, &done.input)? {
                     return Err(differs);
                 }
                 return Ok(Some(None));

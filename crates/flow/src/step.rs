@@ -7,22 +7,27 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use resurge_checkpoint::{Scope, StepPolicy};
+use resurge_seal::Decision;
 use resurge_store::{Batch, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::Position;
 use crate::callback::around_step;
 use crate::core::{Claimed, Join, Turn};
 use crate::current::{Body, enter_body};
 use crate::gate::{Admission, Attempt, Gate, IntoGate, Permit};
 use crate::machine::Wait;
+use crate::memo::{self, Begun, Held, Keyed, Memo};
+use crate::payload::Payload;
 use crate::record::Outcome;
 use crate::retry::Retry;
-use crate::step_error::{Class, FlowResult, StepError, StepErrorKind};
+use crate::step_error::{Class, ErrorRecord, FlowResult, StepError, StepErrorKind};
 use crate::values::Of;
 
 /// A step that has its position and is begun when awaited. Made by [`Ctx::step`](crate::Ctx::step).
@@ -42,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) timeout: Option<Duration>,
     pub(crate) gates: Vec<Arc<dyn Gate>>,
     pub(crate) deferred: bool,
+    memo: Option<Memo>,
+    keyed: Keyed,
 }
 
 impl<F, T> Step<'_, F, T> {
@@ -75,6 +82,63 @@ impl<F, T> Step<'_, F, T> {
     /// its result is committed without a sync of its own. After a power loss it may run once more.
     pub fn deferred(mut self) -> Self {
         self.options.deferred = true;
+        self
+    }
+
+    /// Remembers the result beyond this run, for `ttl` of wall time (zero: for ever): a step of the
+    /// same name, [version](Self::version) and [input](Self::keyed_by) in the same scope returns it
+    /// without running, and while one runs, the others wait for its result. [`Scope::Global`] is shared
+    /// by all runs; [`Scope::Workflow`] by those that give the same id.
+    ///
+    /// What a run's journal says counts for that run, also when the time is over or the checkpoint is
+    /// gone. A failure is not remembered. Where the result is found, the body does not run: neither its
+    /// [writes](StepInfo::write) nor the context values it would set are there.
+    ///
+    /// At least once: a process that dies between an effect and the commit of its result leaves the
+    /// step in doubt; see [`memo_policy`](Self::memo_policy). The
+    /// [idempotency key](StepInfo::idempotency_key) is the same for everybody who runs it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use resurge_flow::{Ctx, FlowResult, Scope, StepError};
+    /// # async fn fetch(city: &str) -> Result<u32, StepError> { Ok(city.len() as u32) }
+    /// async fn report(ctx: Ctx, city: String) -> FlowResult<u32> {
+    ///     let hour = Duration::from_secs(3600);
+    ///     ctx.step("weather", || fetch(&city)).memoize(Scope::Global, hour).keyed_by(&city).await
+    /// }
+    /// ```
+    pub fn memoize(mut self, scope: Scope, ttl: Duration) -> Self {
+        self.options.memo = Some(Memo { scope, ttl });
+        self
+    }
+
+    /// What a [memoised](Self::memoize) result depends on, hashed as its CBOR: everything that the body
+    /// uses and that is not always the same. Call it once for each input, in the same order; use
+    /// `BTreeMap` inside, not `HashMap`.
+    ///
+    /// The hash of a sensitive input is keyed with the active key: after another key is promoted, its
+    /// result is not found any more.
+    pub fn keyed_by<K: Serialize + ?Sized>(mut self, input: &K) -> Self {
+        if let Ok(claimed) = &self.claimed {
+            let (core, position) = (&claimed.core, claimed.position());
+            self.options.keyed.add(&core.engine.values, &core.id, position.name(), input);
+        }
+        self
+    }
+
+    /// The version of a [memoised](Self::memoize) step's code; 1 unless said. Raise it when the code
+    /// changes what it returns: results of the old one are then not found any more.
+    pub fn version(mut self, version: u32) -> Self {
+        self.options.keyed.version = version;
+        self
+    }
+
+    /// What to do with a [memoised](Self::memoize) step that is in doubt, and when the checkpoints
+    /// fail; otherwise what the checkpoints say. Refused in doubt, the step fails with an error of kind
+    /// [`Checkpoint`](StepErrorKind::Checkpoint): find out what happened, then record the result or
+    /// forget the attempt with `resurge_checkpoint`, and resume the run.
+    pub fn memo_policy(mut self, policy: StepPolicy) -> Self {
+        self.options.keyed.policy = Some(policy);
         self
     }
 }
@@ -131,7 +195,7 @@ where
 }
 
 /// Turns an outcome into what the flow's code sees.
-pub(crate) fn reveal<T: DeserializeOwned>(
+pub(crate) fn reveal<T: Serialize + DeserializeOwned>(
     claimed: &Claimed,
     of: Of,
     outcome: Outcome,
@@ -140,15 +204,32 @@ pub(crate) fn reveal<T: DeserializeOwned>(
     match outcome {
         Outcome::Ok(payload) => {
             let core = &claimed.core;
-            let decoded = core.engine.values.decode(&core.id, of, position.name(), &payload);
-            decoded.map_err(|e| e.at(position))
+            let values = &core.engine.values;
+            let decoded = match of {
+                Of::Step => values.decode_at(&core.id, &position, &payload),
+                of => values.decode(&core.id, of, position.name(), &payload),
+            };
+            core.checked(decoded).map_err(|e| e.at(position))
         }
-        Outcome::Err(record) => Err(StepError::from_record(record).at(position)),
+        Outcome::Err(record) => Err(shown(claimed, record).at(position)),
+    }
+}
+
+/// The error in an outcome of the run's own.
+pub(crate) fn shown(claimed: &Claimed, record: ErrorRecord) -> StepError {
+    let core = &claimed.core;
+    match core.checked(core.engine.values.show(&core.id, record)) {
+        Ok(record) => StepError::from_record(record),
+        Err(error) => error,
     }
 }
 
 /// Runs attempts until one is the last. `None` when its outcome is journaled and to be revealed,
 /// `Some` when it was revealed already.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one attempt, from the turn to the record, read in order"
+)]
 async fn run<F, Fut, T, E>(
     claimed: &Claimed,
     body: &mut F,
@@ -166,6 +247,11 @@ where
         return Some(outcome);
     }
     let position = claimed.position();
+    if core.engine.values.sealer.decide_name(position.name()) == Decision::Omit {
+        // Said before the body runs: its result could not be recorded.
+        give_up(claimed, never_stored(&position), 0, original);
+        return None;
+    }
     let (mut failed, mut next_at) = core.with(|state| {
         let fact = state.machine.fact(claimed.id);
         fact.map_or((0, None), |fact| (fact.attempts, fact.next_at))
@@ -180,14 +266,23 @@ where
                 return Some(outcome);
             }
         }
-        let permits = match admit(claimed, options).await {
-            Ok(permits) => permits,
+        let mut held = match find(claimed, options, failed, original).await {
+            Found::Nothing(held) => held,
+            Found::Again => continue,
+            Found::Over(outcome) => return outcome,
+        };
+        let permits = match admit(claimed, options, &mut held).await {
+            Ok(Some(permits)) => permits,
+            Ok(None) => continue,
             Err(outcome) => return Some(outcome),
         };
         // Held until the attempt is over.
         let _room = match enter_lane(claimed, options).await {
             Ok(room) => room,
-            Err(outcome) => return Some(outcome),
+            Err(outcome) => {
+                release(held).await;
+                return Some(outcome);
+            }
         };
         let attempt = failed.saturating_add(1);
         let seen = Arc::new(Body {
@@ -196,21 +291,29 @@ where
             attempt,
             recovering,
             deferred: options.deferred,
+            memo: held.as_ref().map(|held| held.key.clone()),
             sets: parking_lot::Mutex::default(),
             writes: parking_lot::Mutex::default(),
         });
         core.engine.metrics.attempts.increment(1);
         core.with(|state| state.machine.set_busy(claimed.id, true));
-        let result = poll_body(body, &seen, options.timeout).await;
-        let encode =
-            |value: &T| core.engine.values.encode(&core.id, Of::Step, position.name(), value);
-        let result = result.and_then(|value| encode(&value));
-        let joins = settle(permits, &core.engine.store, &result);
+        let work = poll_body(body, &seen, options.timeout);
+        let result = match &mut held {
+            Some(held) => held.claim.keep_alive(work).await,
+            None => work.await,
+        };
+        let encode = |value: &T| core.engine.values.encode_at(&core.id, &position, value);
+        let result = result.and_then(|value| core.checked(encode(&value)));
+        let mut joins = settle(permits, &core.engine.store, &result);
+        let result = keep(claimed, result, held, &mut joins).await;
         let sets = std::mem::take(&mut *seen.sets.lock());
         match result {
             Ok(payload) => {
                 let writes = std::mem::take(&mut *seen.writes.lock());
                 core.with(|state| {
+                    if state.machine.is_frozen() {
+                        return;
+                    }
                     state.writes.merge(writes);
                     state.joins.extend(joins);
                     state.urgent |= !options.deferred;
@@ -220,32 +323,29 @@ where
             }
             Err(error) => {
                 failed = attempt;
-                let shielded = core.with(|state| state.machine.is_shielded(claimed.id));
-                let wait = if core.is_cancelled() && !shielded {
-                    None
-                } else {
-                    options.retry.after(failed, &error, core.engine.fraction())
-                };
-                let record = error.record().clone();
+                let ends = core.is_cancelled()
+                    && !core.with(|state| state.machine.is_shielded(claimed.id));
+                let again = || options.retry.after(failed, &error, core.engine.fraction());
+                let wait = if ends { None } else { again() };
+                let hidden = core.checked(core.engine.values.hide(&core.id, error.record()));
                 *original = Some(error);
-                core.with(|state| {
+                let Ok(record) = hidden else { return None };
+                next_at = Some(core.with(|state| {
+                    if state.machine.is_frozen() {
+                        return None;
+                    }
                     state.joins.extend(joins);
                     state.urgent = true;
-                    match wait {
-                        None => {
-                            let outcome = Outcome::Err(record);
-                            state.machine.complete(claimed.id, outcome, attempt, sets);
-                        }
-                        Some(wait) => {
-                            core.engine.metrics.retries.increment(1);
-                            let at = core.now().saturating_add(wait);
-                            next_at = Some(at);
-                            state.machine.set_busy(claimed.id, false);
-                            state.machine.attempt_failed(claimed.id, attempt, record, at, sets);
-                        }
-                    }
-                });
-                next_at?;
+                    let Some(wait) = wait else {
+                        state.machine.complete(claimed.id, Outcome::Err(record), attempt, sets);
+                        return None;
+                    };
+                    core.engine.metrics.retries.increment(1);
+                    let at = core.now().saturating_add(wait);
+                    state.machine.set_busy(claimed.id, false);
+                    state.machine.attempt_failed(claimed.id, attempt, record, at, sets);
+                    Some(at)
+                })?);
             }
         }
     }
@@ -265,28 +365,121 @@ async fn enter_lane(
     Ok(room)
 }
 
-/// Asks every gate; while one refuses, the run is parked.
-async fn admit(claimed: &Claimed, options: &Options) -> Result<Vec<Box<dyn Permit>>, Outcome> {
+fn never_stored(position: &Position) -> StepError {
+    let message = format!("the policy says never to store `{position}`, which is a step");
+    StepError::of(StepErrorKind::Sealed, Class::Permanent, message)
+}
+
+/// Journals a failure that no attempt made.
+fn give_up(claimed: &Claimed, error: StepError, attempts: u32, original: &mut Option<StepError>) {
     let core = &claimed.core;
-    let mut permits = Vec::new();
-    'again: loop {
-        for gate in &options.gates {
-            match gate.admit(core.now()) {
-                Admission::Admitted(permit) => permits.push(permit),
-                Admission::Refused { until } => {
-                    // What others admitted is given back unused.
-                    permits.clear();
-                    park(claimed, gate, until).await?;
-                    continue 'again;
-                }
+    let hidden = core.checked(core.engine.values.hide(&core.id, error.record()));
+    *original = Some(error);
+    if let Ok(record) = hidden {
+        core.with(|state| {
+            state.urgent = true;
+            state.machine.complete(claimed.id, Outcome::Err(record), attempts, Vec::new());
+        });
+    }
+}
+
+/// What is known before an attempt.
+enum Found {
+    /// No result: the body is to run, with the right to a memoised step.
+    Nothing(Option<Held>),
+    /// Things changed meanwhile.
+    Again,
+    /// It is complete: revealed if it is here, to be revealed otherwise.
+    Over(Option<Outcome>),
+}
+
+/// Looks for the result of a memoised step.
+async fn find(
+    claimed: &Claimed,
+    options: &Options,
+    failed: u32,
+    original: &mut Option<StepError>,
+) -> Found {
+    let Some(memo) = &options.memo else { return Found::Nothing(None) };
+    let core = &claimed.core;
+    match memo::begin(claimed, memo, &options.keyed).await {
+        Begun::Held(held) => {
+            // It may have waited for long: paused meanwhile, the run begins nothing.
+            if core.with(|state| state.machine.may_begin(claimed.id, Waker::noop())) {
+                return Found::Nothing(Some(held));
+            }
+            held.release().await;
+            match claimed.turn(options.deferred).await {
+                Turn::Revealed(outcome) => Found::Over(Some(outcome)),
+                Turn::Begin => Found::Again,
             }
         }
-        if !options.gates.is_empty() && core.engine.left_parking(&core.id) {
-            // Another step of this run may wait behind the same gate, on the same place.
-            core.wake_waiting();
+        Begun::Hit(payload) => {
+            core.with(|state| {
+                state.urgent |= !options.deferred;
+                state.machine.complete(claimed.id, Outcome::Ok(payload), 0, Vec::new());
+            });
+            Found::Over(None)
         }
-        return Ok(permits);
+        Begun::Refused(error) => {
+            give_up(claimed, error, failed, original);
+            Found::Over(None)
+        }
+        Begun::Frozen => Found::Over(None),
+        Begun::Revealed(outcome) => Found::Over(Some(outcome)),
     }
+}
+
+/// Puts a memoised result into the commit, or gives the right to make it back.
+async fn keep(
+    claimed: &Claimed,
+    result: Result<Payload, StepError>,
+    held: Option<Held>,
+    joins: &mut Vec<Join>,
+) -> Result<Payload, StepError> {
+    match (result, held) {
+        (Ok(payload), Some(held)) => {
+            joins.push(held.stage(claimed, &payload)?);
+            Ok(payload)
+        }
+        (result, held) => {
+            release(held).await;
+            result
+        }
+    }
+}
+
+async fn release(held: Option<Held>) {
+    if let Some(held) = held {
+        held.release().await;
+    }
+}
+
+/// Asks every gate; when one refuses, the run is parked, and `None` says to begin again.
+async fn admit(
+    claimed: &Claimed,
+    options: &Options,
+    held: &mut Option<Held>,
+) -> Result<Option<Vec<Box<dyn Permit>>>, Outcome> {
+    let core = &claimed.core;
+    let mut permits = Vec::new();
+    for gate in &options.gates {
+        match gate.admit(core.now()) {
+            Admission::Admitted(permit) => permits.push(permit),
+            Admission::Refused { until } => {
+                // What others admitted is given back unused, and somebody else may run the step.
+                drop(permits);
+                release(held.take()).await;
+                park(claimed, gate, until).await?;
+                return Ok(None);
+            }
+        }
+    }
+    if !options.gates.is_empty() && core.engine.left_parking(&core.id) {
+        // Another step of this run may wait behind the same gate, on the same place.
+        core.wake_waiting();
+    }
+    Ok(Some(permits))
 }
 
 async fn park(
@@ -413,7 +606,7 @@ impl StepInfo {
     }
 
     /// The step's position.
-    pub fn position(&self) -> &crate::Position {
+    pub fn position(&self) -> &Position {
         &self.body.position
     }
 
@@ -441,7 +634,10 @@ impl StepInfo {
     /// different for every other step and run: 64 hexadecimal digits. Hand it to the service that is
     /// called, so that a repeated call changes nothing.
     pub fn idempotency_key(&self) -> String {
-        self.body.core.idempotency_key(&self.body.position)
+        match &self.body.memo {
+            Some(key) => key.idempotency_key(),
+            None => self.body.core.idempotency_key(&self.body.position),
+        }
     }
 
     /// Whether the run was cancelled meanwhile.

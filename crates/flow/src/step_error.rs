@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Position;
+use crate::payload::Payload;
 
 /// What a flow and its steps return.
 pub type FlowResult<T> = Result<T, StepError>;
@@ -13,6 +14,8 @@ pub type FlowResult<T> = Result<T, StepError>;
 /// Causes kept of an error, and bytes kept of each message.
 const MAX_CAUSES: usize = 16;
 const MAX_MESSAGE: usize = 4096;
+/// Stands for a text that is sealed.
+pub(crate) const SEALED_TEXT: &str = "<sealed>";
 
 /// Whether trying again may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,7 +65,8 @@ pub enum StepErrorKind {
     /// A memoised result is in doubt or its store failed.
     #[serde(rename = "checkpoint")]
     Checkpoint,
-    /// A sealed value cannot be opened.
+    /// A value that is to be sealed cannot be, or one that is sealed cannot be opened; or it must not
+    /// be stored at all.
     #[serde(rename = "sealed")]
     Sealed,
     /// A resource could not be made or recovered.
@@ -113,6 +117,9 @@ pub struct ErrorRecord {
     /// A code given by the user.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Message, causes and code, sealed: then they are not there in clear.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Payload>,
 }
 
 impl ErrorRecord {
@@ -145,7 +152,8 @@ impl StepError {
 
     pub(crate) fn of(kind: StepErrorKind, class: Class, message: impl fmt::Display) -> Self {
         let message = clip(message.to_string());
-        let record = ErrorRecord { message, causes: Vec::new(), class, kind, code: None };
+        let record =
+            ErrorRecord { message, causes: Vec::new(), class, kind, code: None, sealed: None };
         Self::from_record(record)
     }
 
@@ -230,6 +238,16 @@ impl StepError {
         self.0.source.as_deref()?.downcast_ref()
     }
 
+    /// A key is missing, wrong or not at hand: the run stops where it is until that is put right.
+    pub(crate) fn is_about_keys(&self) -> bool {
+        self.kind() == StepErrorKind::Sealed && self.class() == Class::Transient
+    }
+
+    /// The policy says never to store it.
+    pub(crate) fn is_omitted(&self) -> bool {
+        self.kind() == StepErrorKind::Sealed && self.class() == Class::Permanent
+    }
+
     /// True when the run was cancelled or its deadline passed.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.kind(), StepErrorKind::Cancelled | StepErrorKind::DeadlineExceeded)
@@ -258,6 +276,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for StepError {
             class: Class::Transient,
             kind: StepErrorKind::Failed,
             code: None,
+            sealed: None,
         };
         Self(Box::new(Inner { record, positions: Vec::new(), source: Some(Box::new(error)) }))
     }

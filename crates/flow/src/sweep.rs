@@ -66,6 +66,7 @@ impl Flows {
 
 impl Engine {
     pub(crate) async fn sweep(&self) -> Result<u64> {
+        let _alone = self.sweeping.lock().await;
         let keep = u64::try_from(self.options.keep_finished.as_millis()).unwrap_or(u64::MAX);
         let before = self.store.now().as_millis().saturating_sub(keep);
         let mut swept = 0;

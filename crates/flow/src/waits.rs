@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use resurge_store::{BoxFuture, Timestamp};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::{Claimed, State, Turn};
@@ -13,8 +14,8 @@ use crate::inbox::{Mail, Message};
 use crate::machine::Wait;
 use crate::payload::Payload;
 use crate::record::Outcome;
-use crate::step::{Name, reveal};
-use crate::step_error::{FlowResult, StepError};
+use crate::step::{Name, reveal, shown};
+use crate::step_error::FlowResult;
 use crate::values::Of;
 use crate::{Ctx, Kind};
 
@@ -49,7 +50,7 @@ impl Ctx {
     ///
     /// # Errors
     /// When its payload is not a `T`; when the run is cancelled.
-    pub fn signal<T: DeserializeOwned + 'static>(
+    pub fn signal<T: Serialize + DeserializeOwned + 'static>(
         &self,
         name: impl Into<Name>,
     ) -> BoxFuture<'static, FlowResult<T>> {
@@ -65,7 +66,7 @@ impl Ctx {
     ///
     /// # Errors
     /// As [`signal`](Self::signal).
-    pub fn signal_within<T: DeserializeOwned + 'static>(
+    pub fn signal_within<T: Serialize + DeserializeOwned + 'static>(
         &self,
         name: impl Into<Name>,
         within: Duration,
@@ -181,7 +182,7 @@ async fn sleep(claimed: &Claimed, until: Timestamp) -> FlowResult<()> {
     };
     match outcome {
         Outcome::Ok(_) => Ok(()),
-        Outcome::Err(record) => Err(StepError::from_record(record).at(claimed.position())),
+        Outcome::Err(record) => Err(shown(claimed, record).at(claimed.position())),
     }
 }
 
@@ -236,6 +237,9 @@ async fn take_signal(claimed: &Claimed, within: Option<Duration>) -> Outcome {
 
 /// Takes the oldest message that `wanted` accepts; its key is deleted with the record of it.
 pub(crate) fn take_mail<R>(state: &mut State, wanted: impl Fn(&Message) -> Option<R>) -> Option<R> {
+    if state.machine.is_frozen() {
+        return None;
+    }
     let mut found = state.mail.iter().enumerate();
     let (at, taken) = found.find_map(|(at, mail)| Some((at, wanted(&mail.message)?)))?;
     if let Some(Mail { key, .. }) = state.mail.remove(at) {
@@ -292,7 +296,8 @@ async fn race<T>(
         if journaled || !core.with(|state| state.machine.may_begin(claimed.id, cx.waker())) {
             return Poll::Pending;
         }
-        match core.engine.values.encode(&core.id, Of::Step, "@select", &index) {
+        let encoded = core.engine.values.encode_at(&core.id, &claimed.position(), &index);
+        match core.checked(encoded) {
             Ok(payload) => core.with(|state| {
                 state.machine.complete(claimed.id, Outcome::Ok(payload), 0, Vec::new());
             }),

@@ -21,7 +21,7 @@
 //! ```
 
 use bytes::Bytes;
-use resurge_store::{Namespace, ScanOptions, Store};
+use resurge_store::{Key, KeyRange, Namespace, ScanOptions, Store};
 
 use crate::head::Head;
 use crate::keys::{self, Keys};
@@ -29,7 +29,7 @@ use crate::open::read_head;
 use crate::page::Page;
 use crate::replay::Reader;
 use crate::verify::{self, VerifyReport};
-use crate::{DamageKind, Lsn, Result};
+use crate::{DamageKind, Lsn, Result, WalError};
 
 /// A record as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,31 @@ pub async fn names(store: &Store, after: Option<&str>, limit: usize) -> Result<V
         found.push(name.to_owned());
     }
     Ok(found)
+}
+
+/// What the codec wrote, of every record in a page given as key and stored value; nothing for the head
+/// of a log. For whoever scans the keys of logs.
+///
+/// # Errors
+/// [`Corrupt`](crate::WalError::Corrupt) for a damaged page; [`Invalid`](crate::WalError::Invalid) for
+/// a key that is none of a log.
+pub fn payloads(key: &Key, stored: &Bytes) -> Result<Vec<Bytes>> {
+    let name = keys::name_of(key);
+    let name = name.ok_or_else(|| WalError::Invalid(format!("{key} is no key of a log")))?;
+    let keys = Keys::new(name)?;
+    if keys.first_of(key).is_none() {
+        return Ok(Vec::new());
+    }
+    let page = Page::decode(&keys, key, stored).map_err(WalError::Corrupt)?;
+    Ok(page.into_records().map(|(_, payload)| payload).collect())
+}
+
+/// The keys of all logs whose name begins with `prefix`.
+///
+/// # Errors
+/// [`Invalid`](crate::WalError::Invalid) never.
+pub fn keys_of(prefix: &str) -> Result<KeyRange> {
+    Ok(Namespace::new(keys::NAMESPACE)?.prefix(prefix.as_bytes()))
 }
 
 /// Reads one log. Writers are not disturbed.

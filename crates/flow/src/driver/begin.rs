@@ -7,7 +7,7 @@ use std::time::Duration;
 use resurge_store::{ErrorKind, StoreError};
 use resurge_wal::{Claim, Lsn, Wal, WalError, WalOptions};
 
-use super::{Driver, Fresh, Identity, RunCore, Stop, blocked};
+use super::{Driver, Fresh, Identity, RunCore, Stop, blocked, sealed};
 use crate::engine::{Engine, Resident};
 use crate::keys::journal_name;
 use crate::machine::{Ending, Journal};
@@ -89,6 +89,9 @@ async fn execute(
     let Some(registered) = engine.code(&flow) else {
         return Err(Stop::Blocked(BlockReason::Unregistered { flow }));
     };
+    if let Err(error) = engine.values.sealer.ready().await {
+        return Err(Stop::Blocked(BlockReason::Sealed(error.to_string())));
+    }
     let identity = Identity {
         id: Arc::clone(&resident.id),
         flow: Arc::clone(&resident.flow),
@@ -106,9 +109,10 @@ async fn execute(
     if engine.is_parked(&resident.id) {
         core.set_parked();
     }
-    let flow = registered
-        .begin(Ctx::new(Arc::clone(&core)), &input)
-        .map_err(|e| Stop::Blocked(BlockReason::Input(e.record().to_string())))?;
+    let flow = registered.begin(Ctx::new(Arc::clone(&core)), &input).map_err(|e| {
+        let input = || Stop::Blocked(BlockReason::Input(e.record().to_string()));
+        if e.is_about_keys() { sealed(e.record()) } else { input() }
+    })?;
     let mut driver = Driver {
         engine: Arc::clone(engine),
         resident: Arc::clone(resident),

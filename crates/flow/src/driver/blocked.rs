@@ -86,7 +86,7 @@ async fn cancel(
         batch.guard(live_key.clone(), guard).delete(live_key);
         let done = Done {
             flow: live.flow,
-            input_hash: live.input_hash,
+            input: live.input,
             created: live.created,
             ended: at,
             end: End::Cancelled(error.clone()),

@@ -11,6 +11,7 @@ use crate::record::{Outcome, Record};
 use crate::runs::End;
 use crate::start::Prepared;
 use crate::step_error::{Class, StepError, StepErrorKind};
+use crate::values::InputMark;
 
 type Children = Vec<(SlotId, Prepared)>;
 
@@ -109,10 +110,10 @@ impl Driver {
     /// result, or by somebody else, which is an error.
     async fn meet(&mut self, slot: SlotId, child: &Prepared) -> Result<(), Stop> {
         let engine = &self.engine;
-        let same = |parent: &Option<crate::record::Parent>, hash: &[u8; 32], flow: &str| {
-            *parent == child.live.parent
-                && *hash == child.live.input_hash
-                && flow == child.live.flow
+        let same = |parent: &Option<crate::record::Parent>, mark: &InputMark, flow: &str| {
+            let family = *parent == child.live.parent && flow == child.live.flow;
+            let input = || engine.same_input(&child.id, mark, &child.hash);
+            if family { input().map_err(Stop::Failed) } else { Ok(false) }
         };
         let refused = || {
             let message = format!("run `{}` exists already and is another one", child.id);
@@ -122,8 +123,8 @@ impl Driver {
         let live = engine.load_live(&child.id).await.map_err(Stop::Failed)?;
         let done = engine.load_done(&child.id).await.map_err(Stop::Failed)?;
         let outcome = match (live, done) {
-            (Some((live, _)), _) if same(&live.parent, &live.input_hash, &live.flow) => None,
-            (None, Some((done, _))) if same(&done.parent, &done.input_hash, &done.flow) => {
+            (Some((live, _)), _) if same(&live.parent, &live.input, &live.flow)? => None,
+            (None, Some((done, _))) if same(&done.parent, &done.input, &done.flow)? => {
                 match done.end {
                     End::Succeeded(output) => Some(Outcome::Ok(output)),
                     End::Failed { resumable: true, .. } => match engine.resume(&child.id).await {

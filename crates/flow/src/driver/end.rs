@@ -3,7 +3,7 @@
 use resurge_store::{Batch, ErrorKind, Timestamp};
 
 use super::flush::Last;
-use super::{Driver, Stop};
+use super::{Driver, Stop, sealed};
 use crate::payload::Payload;
 use crate::record::{CancelReason, Failed, Outcome, Record, Succeeded};
 use crate::runs::{self, Done, End};
@@ -13,7 +13,15 @@ impl Driver {
     /// The flow returned. Resolves when the end is durable.
     pub(super) async fn finish(&mut self, result: FlowResult<Payload>) -> Result<End, Stop> {
         let at = self.core.now();
-        let (record, end) = self.ending(result, at);
+        let (record, end) = match self.ending(result, at) {
+            Ok(ending) => ending,
+            Err(stop) => {
+                // What was journaled before counts.
+                self.flush(None).await?;
+                self.settle_all().await?;
+                return Err(stop);
+            }
+        };
         let outcome = match &end {
             End::Succeeded(output) => Outcome::Ok(output.clone()),
             End::Failed { error, .. } | End::Cancelled(error) => Outcome::Err(error.clone()),
@@ -69,11 +77,11 @@ impl Driver {
         Ok(())
     }
 
-    fn ending(&self, result: FlowResult<Payload>, at: Timestamp) -> (Record, End) {
+    fn ending(&self, result: FlowResult<Payload>, at: Timestamp) -> Result<(Record, End), Stop> {
         match result {
             Ok(output) => {
                 let record = Record::Succeeded(Succeeded { at, output: output.clone() });
-                (record, End::Succeeded(output))
+                Ok((record, End::Succeeded(output)))
             }
             Err(error) => {
                 let asked = matches!(
@@ -83,14 +91,16 @@ impl Driver {
                 let cancelled = asked && error.is_cancelled();
                 let resumable = self.resumable();
                 let StepErrorParts { error, positions } = parts(&error);
+                let hidden = self.engine.values.hide(&self.core.id, &error);
+                let error = hidden.map_err(|e| sealed(e.record()))?;
                 let suspended = self.core.with(|state| std::mem::take(&mut state.suspended));
                 let failed =
                     Failed { at, error: error.clone(), positions: positions.clone(), suspended };
-                if cancelled {
+                Ok(if cancelled {
                     (Record::Cancelled(failed), End::Cancelled(error))
                 } else {
                     (Record::Failed(failed), End::Failed { error, positions, resumable })
-                }
+                })
             }
         }
     }
@@ -106,7 +116,7 @@ impl Driver {
         batch.delete(engine.keys.live(run).map_err(Stop::Failed)?);
         let done = Done {
             flow: self.live.flow.clone(),
-            input_hash: self.live.input_hash,
+            input: self.live.input.clone(),
             created: self.live.created,
             ended: at,
             end: end.clone(),
