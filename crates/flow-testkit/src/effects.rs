@@ -1,10 +1,12 @@
 //! What bodies did, counted where no crash reaches.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use resurge_flow::{Position, StepInfo};
+use resurge_testkit::Failure;
 
 /// Counts what the bodies of steps do, outside of the store: the world that a crash does not undo.
 ///
@@ -80,6 +82,31 @@ impl Effects {
     /// How often the effect called `name` happened.
     pub fn count(&self, name: &str) -> u32 {
         count(&self.log.lock().seen, name)
+    }
+
+    /// Checks that these effects happened so often, and no others did at all.
+    ///
+    /// ```
+    /// let effects = resurge_flow_testkit::Effects::new();
+    /// effects.ran("charge");
+    /// effects.ran("charge");
+    /// assert!(effects.exactly(&[("charge", 2)]).is_ok());
+    /// let wrong = effects.exactly(&[("charge", 1), ("ship", 1)]).unwrap_err();
+    /// assert_eq!(wrong.to_string(), "charge happened 2 times instead of 1; ship happened 0 times instead of 1");
+    /// ```
+    ///
+    /// # Errors
+    /// Naming every one that differs.
+    pub fn exactly(&self, expected: &[(&str, u32)]) -> Result<(), Failure> {
+        let mut wanted: BTreeMap<String, u32> =
+            self.names().into_iter().map(|name| (name, 0)).collect();
+        wanted.extend(expected.iter().map(|(name, times)| ((*name).to_owned(), *times)));
+        let differ = wanted.into_iter().filter_map(|(name, times)| {
+            let got = self.count(&name);
+            (got != times).then(|| format!("{name} happened {got} times instead of {times}"))
+        });
+        let differ: Vec<String> = differ.collect();
+        if differ.is_empty() { Ok(()) } else { Err(differ.join("; ").into()) }
     }
 
     /// The names of all effects in the order in which they happened.
