@@ -22,10 +22,8 @@ pub(crate) async fn run(
         other => return Err(format!("nobody shares `{other}`").into()),
     };
     let app = Resurge::open(dir).await?;
-    let (checkpoints, accounts) = (app.checkpoints().await?, Effects::at(accounts));
-    let flow = app.register("sign-up", move |ctx, input| {
-        sign_up(ctx, input, checkpoints.clone(), accounts.clone())
-    })?;
+    let accounts = Effects::at(accounts);
+    let flow = app.register("sign-up", move |ctx, input| sign_up(ctx, input, accounts.clone()))?;
     app.start().await?;
     let run = flow.start(run, SignUp { name: name.to_owned(), share }).await?;
     println!("result: {}", run.result().await?);

@@ -6,8 +6,8 @@ use std::future::ready;
 use std::io;
 use std::time::Duration;
 
-use resurge::checkpoint::Scope;
-use resurge::{CheckpointKey, Checkpoints, Ctx, FlowResult};
+use resurge::flow::Scope;
+use resurge::{Ctx, FlowResult};
 use resurge_example_driver::Effects;
 use serde::{Deserialize, Serialize};
 
@@ -36,20 +36,17 @@ pub struct SignUp {
 ///
 /// # Errors
 /// Whatever a step fails with.
-pub async fn sign_up(
-    ctx: Ctx,
-    input: SignUp,
-    checkpoints: Checkpoints,
-    accounts: Effects,
-) -> FlowResult<String> {
+pub async fn sign_up(ctx: Ctx, input: SignUp, accounts: Effects) -> FlowResult<String> {
     let scope = match input.share {
         Share::Global => Scope::Global,
         Share::Workflow => Scope::Workflow(ctx.run_id().into()),
     };
-    let key = CheckpointKey::builder(scope, "CreateAccount").input(&input.name).build()?;
-    let create = || checkpoints.run(&key, TTL, || ready(create_account(&input.name, &accounts)));
-    let first = ctx.step("CreateAccount", create).await?;
-    let again = ctx.step("CreateAccount", create).await?;
+    let create = || ready(create_account(&input.name, &accounts));
+    let memoised = || {
+        let step = ctx.step("CreateAccount", create);
+        step.memoize(scope.clone(), TTL).keyed_by(&input.name)
+    };
+    let (first, again) = (memoised().await?, memoised().await?);
     Ok(if first == again { first } else { format!("{first}, and {again}") })
 }
 
