@@ -97,15 +97,24 @@ impl Resurge {
         expect(unused_variables, reason = "without the feature there is nothing to keep")
     )]
     pub(crate) fn new(store: Store, embedded: Option<Embedded>, builder: Builder) -> Self {
+        #[cfg(feature = "flow")]
+        let (flows, sealer) = {
+            let mut flows = builder.flows;
+            let sealer = builder.sealer.unwrap_or_else(|| flows.sealer.clone());
+            flows.sealer = sealer.clone();
+            (flows, sealer)
+        };
+        #[cfg(all(feature = "seal", not(feature = "flow")))]
+        let sealer = builder.sealer.unwrap_or_default();
         let inner = Inner {
             store,
             #[cfg(feature = "sled")]
             embedded,
             opened: Mutex::default(),
             #[cfg(feature = "flow")]
-            flows: crate::flows::Slot::new(builder.flows),
+            flows: crate::flows::Slot::new(flows),
             #[cfg(feature = "seal")]
-            sealer: builder.sealer,
+            sealer,
             ending: tokio::sync::Mutex::new(false),
         };
         Self { inner: Arc::new(inner) }

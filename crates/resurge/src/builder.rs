@@ -19,7 +19,7 @@ pub struct Builder {
     #[cfg(feature = "sled")]
     sled: Option<resurge_store_sled::SledOptions>,
     #[cfg(feature = "seal")]
-    pub(crate) sealer: resurge_seal::Sealer,
+    pub(crate) sealer: Option<resurge_seal::Sealer>,
     #[cfg(feature = "flow")]
     pub(crate) flows: resurge_flow::FlowsOptions,
 }
@@ -58,11 +58,12 @@ impl Builder {
     #[cfg(feature = "seal")]
     #[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
     pub fn sealer(mut self, sealer: resurge_seal::Sealer) -> Self {
-        self.sealer = sealer;
+        self.sealer = Some(sealer);
         self
     }
 
-    /// Options of the app's flows. Its sealer and its checkpoints are put in.
+    /// Options of the app's flows. The sealer that the app is [given](Self::sealer) takes the place of
+    /// theirs.
     #[cfg(feature = "flow")]
     #[cfg_attr(docsrs, doc(cfg(feature = "flow")))]
     pub fn flows(mut self, options: resurge_flow::FlowsOptions) -> Self {

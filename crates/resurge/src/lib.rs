@@ -50,8 +50,8 @@ pub use resurge_checkpoint::{CheckpointKey, CheckpointOptions, Checkpoints, Step
 #[cfg(feature = "flow")]
 #[cfg_attr(docsrs, doc(cfg(feature = "flow")))]
 pub use resurge_flow::{
-    Ctx, FlowError, FlowOptions, FlowRef, FlowResult, Flows, FlowsOptions, Retry, RunHandle,
-    RunState, StepError,
+    Ctx, FlowError, FlowOptions, FlowRef, FlowResult, Flows, FlowsOptions, Graph, Retry, RunFilter,
+    RunHandle, RunState, StepError, StepInfo,
 };
 #[cfg(feature = "journal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]

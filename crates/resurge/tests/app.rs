@@ -6,8 +6,8 @@ use std::time::Duration;
 use resurge::store::ErrorKind;
 use resurge::store_sled::{How, IndexKind, SledOptions};
 use resurge::{
-    CheckpointKey, Durability, Error, JournalOptions, Namespace, PlainMachine, Resurge, Timestamp,
-    VirtualClock,
+    CheckpointKey, Ctx, Durability, Error, FlowResult, FlowsOptions, JournalOptions, KeyRing,
+    Namespace, PlainMachine, Resurge, Sealer, SensitivePolicy, StepError, Timestamp, VirtualClock,
 };
 use serde::{Deserialize, Serialize};
 
@@ -179,4 +179,44 @@ fn an_app_and_its_futures_can_move_between_threads() {
     assert_send(&app.snapshots::<String>("a"));
     assert_send(&app.checkpoints());
     assert_send(&app.shutdown());
+}
+
+/// Whether any file of a directory holds the text in clear.
+fn found(dir: &std::path::Path, text: &str) -> bool {
+    std::fs::read_dir(dir).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return found(&path, text);
+        }
+        std::fs::read(path).unwrap().windows(text.len()).any(|at| at == text.as_bytes())
+    })
+}
+
+async fn log_in(ctx: Ctx, (): ()) -> FlowResult<usize> {
+    ctx.set("password", "a canary that sings")?;
+    ctx.step("log in", || async { Ok::<_, StepError>(()) }).await?;
+    Ok(ctx.get::<String>("password")?.unwrap_or_default().len())
+}
+
+#[tokio::test]
+async fn flows_are_sealed_with_the_apps_sealer_or_with_their_own() {
+    let sealer = || {
+        let ring = KeyRing::from_bytes(1, &[7, 1, 8, 2].repeat(8)).unwrap();
+        Sealer::new(ring, SensitivePolicy::new().names(["password"]).unwrap())
+    };
+    let own = FlowsOptions { sealer: sealer(), ..FlowsOptions::default() };
+    for (builder, sealed) in [
+        (Resurge::builder(), false),
+        (Resurge::builder().sealer(sealer()), true),
+        (Resurge::builder().flows(own), true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let app = builder.open(dir.path().join("state")).await.unwrap();
+        assert_eq!(app.sealer().policy().is_none(), !sealed);
+        let flow = app.register("log-in", log_in).unwrap();
+        app.start().await.unwrap();
+        assert_eq!(flow.start("one", ()).await.unwrap().result().await.unwrap(), 19);
+        app.shutdown().await.unwrap();
+        assert_eq!(found(dir.path(), "a canary that sings"), !sealed);
+    }
 }
