@@ -377,6 +377,18 @@ impl Claimed {
         })
     }
 
+    /// Waits until what is to be recorded fits into the next commit.
+    pub(crate) async fn room(&self, bytes: usize) {
+        poll_fn(|cx| {
+            if self.core.with(|state| state.machine.has_room(bytes, cx.waker())) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
     /// Waits until the position is complete.
     pub(crate) async fn revealed(&self) -> Outcome {
         poll_fn(|cx| {

@@ -34,6 +34,11 @@ const COUNTED: usize = 32;
 /// Names in one page of an error's text.
 const SHOWN: usize = 8;
 
+/// Bytes of users' values in one commit: it must fit into one page of a journal.
+const ROOM: usize = 8 << 20;
+/// Bytes of users' values in one record.
+pub(crate) const MAX_RECORD: usize = 12 << 20;
+
 /// Today's code asks for something else than the journal holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch {
@@ -123,6 +128,8 @@ pub(crate) struct Machine {
     /// The last record, journaled or in the outbox.
     last: Ordinal,
     outbox: Vec<Record>,
+    outbox_bytes: usize,
+    crowded: Vec<Waker>,
     values: HashMap<String, Payload>,
     cancelled: Option<CancelReason>,
     /// A cancellation is journaled; it may not be revealed yet.
@@ -460,6 +467,7 @@ impl Machine {
             return self.last;
         }
         self.last = self.last.saturating_add(1);
+        self.outbox_bytes = self.outbox_bytes.saturating_add(record.value_bytes());
         self.outbox.push(record);
         self.last
     }
@@ -484,7 +492,28 @@ impl Machine {
     }
 
     pub(crate) fn take_outbox(&mut self) -> Vec<Record> {
+        self.outbox_bytes = 0;
         std::mem::take(&mut self.outbox)
+    }
+
+    /// Whether a record of this size fits into the next commit; otherwise the waker is kept until
+    /// what is there is committed.
+    pub(crate) fn has_room(&mut self, bytes: usize, waker: &Waker) -> bool {
+        let fits = self.outbox.is_empty() || self.outbox_bytes.saturating_add(bytes) <= ROOM;
+        if !fits {
+            self.crowded.push(waker.clone());
+        }
+        fits
+    }
+
+    /// Whether the next commit is full.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.outbox_bytes > ROOM
+    }
+
+    /// Who waits for room.
+    pub(crate) fn take_crowded(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.crowded)
     }
 
     pub(crate) fn has_outbox(&self) -> bool {

@@ -300,6 +300,32 @@ pub struct Failed {
     pub suspended: Vec<Value>,
 }
 
+impl Record {
+    /// Bytes of users' values in it; the rest is small.
+    pub(crate) fn value_bytes(&self) -> usize {
+        match self {
+            Self::Completed(done) => done.outcome.value_bytes() + value_bytes(&done.sets),
+            Self::AttemptFailed(failed) => value_bytes(&failed.sets),
+            Self::Set(set) => value_bytes(std::slice::from_ref(&set.value)),
+            Self::Succeeded(ending) => ending.output.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Outcome {
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Ok(payload) => payload.len(),
+            Self::Err(_) => 0,
+        }
+    }
+}
+
+pub(crate) fn value_bytes(values: &[Value]) -> usize {
+    values.iter().filter_map(|value| value.value.as_ref()).map(Payload::len).sum()
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(n: &u32) -> bool {
     *n == 0

@@ -22,10 +22,10 @@ use crate::callback::around_step;
 use crate::core::{Claimed, Join, Turn};
 use crate::current::{Body, enter_body};
 use crate::gate::{Admission, Attempt, Gate, IntoGate, Permit};
-use crate::machine::Wait;
+use crate::machine::{MAX_RECORD, Wait};
 use crate::memo::{self, Begun, Held, Keyed, Memo};
 use crate::payload::Payload;
-use crate::record::Outcome;
+use crate::record::{Outcome, value_bytes};
 use crate::retry::Retry;
 use crate::step_error::{Class, ErrorRecord, FlowResult, StepError, StepErrorKind};
 use crate::values::Of;
@@ -303,10 +303,18 @@ where
             None => work.await,
         };
         let encode = |value: &T| core.engine.values.encode_at(&core.id, &position, value);
-        let result = result.and_then(|value| core.checked(encode(&value)));
+        let mut result = result.and_then(|value| core.checked(encode(&value)));
+        let mut sets = std::mem::take(&mut *seen.sets.lock());
+        let bytes = result.as_ref().map_or(0, Payload::len) + value_bytes(&sets);
+        if bytes > MAX_RECORD {
+            sets.clear();
+            let what = format!("what step `{position}` of run `{}` returned and set", core.id);
+            let message = format!("{what} takes {bytes} bytes; the limit is {MAX_RECORD}");
+            result = Err(StepError::of(StepErrorKind::TooLarge, Class::Permanent, message));
+        }
+        claimed.room(bytes).await;
         let mut joins = settle(permits, &core.engine.store, &result);
         let result = keep(claimed, result, held, &mut joins).await;
-        let sets = std::mem::take(&mut *seen.sets.lock());
         match result {
             Ok(payload) => {
                 let writes = std::mem::take(&mut *seen.writes.lock());

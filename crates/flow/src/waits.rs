@@ -237,7 +237,8 @@ async fn take_signal(claimed: &Claimed, within: Option<Duration>) -> Outcome {
 
 /// Takes the oldest message that `wanted` accepts; its key is deleted with the record of it.
 pub(crate) fn take_mail<R>(state: &mut State, wanted: impl Fn(&Message) -> Option<R>) -> Option<R> {
-    if state.machine.is_frozen() {
+    if state.machine.is_frozen() || state.machine.is_crowded() {
+        // Looked at again once what is there is durable.
         return None;
     }
     let mut found = state.mail.iter().enumerate();

@@ -31,6 +31,9 @@ impl Driver {
             children.retain(|(slot, _)| state.machine.is_waiting(*slot));
             (records, writes, joins, taken, children, urgent, state.machine.last())
         });
+        for waker in self.core.with(|state| state.machine.take_crowded()) {
+            waker.wake();
+        }
         let moved = !ending && self.moved(&waiting, !records.is_empty());
         if records.is_empty() && taken.is_empty() && !moved && !ending {
             return Ok(());

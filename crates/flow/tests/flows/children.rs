@@ -32,7 +32,7 @@ async fn child(ctx: Ctx, n: u32, w: World) -> FlowResult<u32> {
         let recovering = step.recovering();
         async move {
             // Multiples of ten fail unless they are resumed.
-            if n % 10 == 0 && !recovering {
+            if n.is_multiple_of(10) && !recovering {
                 return Err(StepError::permanent(format!("{n} at {ran}")).with_code("ten"));
             }
             Ok(n * 2)

@@ -94,8 +94,9 @@ fn of_four_who_resume_at_once_one_does() {
         flows.start().await.unwrap();
         let run = flow.start("r", ()).await.unwrap();
         w.run(run.result()).await.unwrap_err();
-        let (a, b, c, d) = join!(run.resume(), run.resume(), run.resume(), run.resume());
-        let (won, lost): (Vec<_>, Vec<_>) = [a, b, c, d].into_iter().partition(Result::is_ok);
+        let resumes = join!(run.resume(), run.resume(), run.resume(), run.resume());
+        let resumes: [_; 4] = resumes.into();
+        let (won, lost): (Vec<_>, Vec<_>) = resumes.into_iter().partition(Result::is_ok);
         assert_eq!((won.len(), lost.len()), (1, 3));
         for lost in lost {
             let error = lost.unwrap_err();

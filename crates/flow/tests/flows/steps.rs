@@ -77,7 +77,7 @@ fn a_step_of_another_run_is_an_error() {
     w.life(async |flows| {
         let lent: Arc<Mutex<Option<Ctx>>> = Arc::default();
         let lender = Arc::clone(&lent);
-        let lend = flows
+        let generous = flows
             .register("lend", move |ctx: Ctx, (): ()| {
                 *lender.lock() = Some(ctx.clone());
                 async move { ctx.signal::<()>("done").await }
@@ -93,7 +93,7 @@ fn a_step_of_another_run_is_an_error() {
             })
             .unwrap();
         flows.start().await.unwrap();
-        let lends = lend.start("lends", ()).await.unwrap();
+        let lends = generous.start("lends", ()).await.unwrap();
         w.quiet().await;
         assert!(borrow.start("borrows", ()).await.unwrap().result().await.unwrap());
         lends.signal("done", &()).await.unwrap();

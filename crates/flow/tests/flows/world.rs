@@ -1,4 +1,5 @@
 //! A process that can be killed: each life has a runtime of its own, the store and time outlive it.
+#![expect(clippy::needless_pass_by_value, reason = "closures and options read better by value")]
 
 use std::future::Future;
 use std::sync::Arc;
@@ -85,6 +86,13 @@ impl World {
             // Only a sweep was left to wait for.
             assert!(self.clock.now().as_millis() < 4_000_000_000_000, "nothing happens any more");
         }
+    }
+
+    /// Awaits what happens without time passing.
+    pub(crate) async fn run_soon<F: Future>(&self, future: F) -> F::Output {
+        let output = future.await;
+        self.quiet().await;
+        output
     }
 
     /// Resolves when nothing happens any more without time passing.
@@ -202,6 +210,7 @@ where
     0
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a body's result")]
 pub(crate) fn ok<T>(value: T) -> Result<T, StepError> {
     Ok(value)
 }
