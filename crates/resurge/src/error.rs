@@ -28,6 +28,10 @@ pub enum Error {
     #[cfg(feature = "checkpoint")]
     #[error(transparent)]
     Checkpoint(#[from] resurge_checkpoint::CheckpointError),
+    /// Sessions could not be set up or closed.
+    #[cfg(feature = "session-token")]
+    #[error(transparent)]
+    Session(#[from] resurge_session_token::SessionError),
     /// Flows could not be opened, registered or started.
     #[cfg(feature = "flow")]
     #[error(transparent)]

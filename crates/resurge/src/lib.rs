@@ -8,6 +8,8 @@ mod error;
 mod flows;
 #[cfg(any(feature = "wal", feature = "snapshot", feature = "checkpoint"))]
 mod parts;
+#[cfg(feature = "session-token")]
+mod sessions;
 mod status;
 
 #[cfg(feature = "checkpoint")]
@@ -26,6 +28,10 @@ pub use resurge_journal as journal;
 #[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
 #[doc(inline)]
 pub use resurge_seal as seal;
+#[cfg(feature = "session-token")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session-token")))]
+#[doc(inline)]
+pub use resurge_session_token as session_token;
 #[cfg(feature = "snapshot")]
 #[cfg_attr(docsrs, doc(cfg(feature = "snapshot")))]
 #[doc(inline)]
@@ -59,6 +65,9 @@ pub use resurge_journal::{JournalOptions, Journaled, PlainMachine, StateMachine}
 #[cfg(feature = "seal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
 pub use resurge_seal::{KeyRing, Sealer, Sensitive, SensitivePolicy};
+#[cfg(feature = "session-token")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session-token")))]
+pub use resurge_session_token::{ReusePolicy, SessionBuilder, SessionError, SessionManager, Token};
 #[cfg(feature = "snapshot")]
 #[cfg_attr(docsrs, doc(cfg(feature = "snapshot")))]
 pub use resurge_snapshot::{SnapshotOptions, Snapshots};

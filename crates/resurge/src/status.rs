@@ -61,6 +61,14 @@ pub enum PartStatus {
         /// Calls refused because a step is in doubt.
         refused: u64,
     },
+    /// Sessions, since they were set up.
+    #[cfg(feature = "session-token")]
+    Sessions {
+        /// Their name.
+        name: String,
+        /// What was done.
+        stats: resurge_session_token::SessionStats,
+    },
     /// Flows.
     #[cfg(feature = "flow")]
     Flows(resurge_flow::FlowsStatus),

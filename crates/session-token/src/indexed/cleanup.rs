@@ -1,0 +1,131 @@
+//! Removing what expired: in small commits, past what cannot be read, never what was renewed meanwhile.
+
+use resurge_store::{Batch, Durability, Guard, Key, ScanOptions};
+
+use super::{Changed, Indexed, Loaded, Proof, decode};
+use crate::error::Result;
+use crate::layout::id_of;
+use crate::record_id::RecordId;
+
+/// The most sessions one commit removes.
+const PAGE: usize = 200;
+
+/// What a cleanup did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct CleanupReport {
+    /// Sessions removed, and revoked ones whose tokens are all over.
+    pub removed: u64,
+    /// Index entries removed that led nowhere.
+    pub orphans: u64,
+    /// Sessions left alone because they cannot be read.
+    pub failed: u64,
+    /// Sessions left alone because they were renewed meanwhile.
+    pub renewed: u64,
+    /// Whether the limit was reached with some left.
+    pub more: bool,
+}
+
+/// One index entry whose time has come.
+enum Found {
+    Expired(RecordId, Box<Loaded>),
+    Orphan(Key, RecordId),
+    Unreadable,
+    Renewed,
+}
+
+impl Indexed {
+    /// Removes at most `limit` expired sessions.
+    pub(crate) async fn cleanup(&self, limit: u64) -> Result<CleanupReport> {
+        let mut report = CleanupReport::default();
+        let mut rest = Some(self.layout.expired_at(self.store.now()));
+        while let Some(range) = rest {
+            let left = limit.saturating_sub(report.removed + report.orphans);
+            if left == 0 {
+                report.more = true;
+                break;
+            }
+            let page = PAGE.min(usize::try_from(left).unwrap_or(PAGE));
+            let options = ScanOptions::new().max_entries(page).keys_only();
+            let page = self.store.scan(range, options).await?;
+            rest = page.next;
+            let mut found = Vec::new();
+            for entry in page.entries {
+                match self.look(entry.key).await? {
+                    Found::Unreadable => report.failed += 1,
+                    Found::Renewed => report.renewed += 1,
+                    dead => found.push(dead),
+                }
+            }
+            self.remove(found, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    async fn look(&self, index: Key) -> Result<Found> {
+        let Some(id) = id_of(&index) else { return Ok(Found::Unreadable) };
+        let key = self.layout.record(id)?;
+        let Some(raw) = self.store.get(&key).await? else { return Ok(Found::Orphan(index, id)) };
+        let Ok(session) = decode(&key, &raw) else { return Ok(Found::Unreadable) };
+        let at = session.removable_at();
+        if self.layout.expiry(at, id)? != index {
+            // Its own entry is elsewhere; this one is on its way out.
+            return Ok(Found::Renewed);
+        }
+        let proof = Proof::Indexed { record: raw, cutoff: Guard::Absent };
+        Ok(Found::Expired(id, Box::new(Loaded { session, cutoff: 0, proof })))
+    }
+
+    /// All in one commit; one by one when somebody interferes.
+    async fn remove(&self, found: Vec<Found>, report: &mut CleanupReport) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        if self.remove_all(&found).await? == Changed::Raced {
+            for one in found {
+                let one = [one];
+                match self.remove_all(&one).await? {
+                    Changed::Done => count(&one, report),
+                    Changed::Raced => report.renewed += 1,
+                }
+            }
+            return Ok(());
+        }
+        count(&found, report);
+        Ok(())
+    }
+
+    async fn remove_all(&self, found: &[Found]) -> Result<Changed> {
+        let _one = self.structure.lock().await;
+        let mut batch = Batch::new();
+        let mut ended = 0_i64;
+        for one in found {
+            match one {
+                Found::Expired(id, loaded) => {
+                    self.stage_end(&mut batch, *id, loaded, None)?;
+                    ended += i64::from(!loaded.session.revoked);
+                }
+                Found::Orphan(index, id) => {
+                    batch.guard(self.layout.record(*id)?, Guard::Absent);
+                    batch.delete(index.clone());
+                }
+                Found::Unreadable | Found::Renewed => {}
+            }
+        }
+        if ended > 0 {
+            self.stage_count(&mut batch, -ended).await?;
+        }
+        // A crash may bring them back; the next cleanup takes them again.
+        self.commit(batch, Durability::Buffered).await
+    }
+}
+
+fn count(found: &[Found], report: &mut CleanupReport) {
+    for one in found {
+        match one {
+            Found::Expired(..) => report.removed += 1,
+            Found::Orphan(..) => report.orphans += 1,
+            Found::Unreadable | Found::Renewed => {}
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A new session, without a state yet.
+
+use bytes::Bytes;
+
+use super::SessionManager;
+use crate::error::{Result, SessionError};
+use crate::hooks;
+use crate::keys::COMPACT;
+use crate::layout::subject_hash;
+use crate::policy::TokenKind;
+use crate::record_id::{self, RecordId};
+use crate::stored::{HASH_LEN, StoredSession};
+use crate::token::{CompactToken, Token, purpose_tag};
+
+/// The longest subject, in bytes.
+const MAX_SUBJECT_LEN: usize = 1024;
+/// A new id is taken with odds that are not worth a number; a few times more costs nothing.
+const ATTEMPTS: usize = 16;
+
+/// What a new session begins with.
+type Begin<'a> = dyn Fn(RecordId, &mut StoredSession) -> Result<()> + Send + Sync + 'a;
+
+impl SessionManager {
+    /// A new session of this subject (a user, a socket; 1 to 1,024 bytes), and its token. Durable when it returns.
+    /// There is nothing to recover before the first [`save`](Self::save).
+    ///
+    /// # Errors
+    /// `Capacity` when a limit is reached and nobody is evicted; `Config` for a subject that is too long or empty;
+    /// `WrongBinding` when tokens must be bound and this manager is not; `Closed`; the store's, and no randomness.
+    pub async fn create(&self, subject: impl AsRef<str>) -> Result<Token> {
+        let _open = self.core.open().await?;
+        let subject = subject.as_ref();
+        let (id, session) = self.insert_new(subject, None).await?;
+        self.first_token(subject, id, &session, None)
+    }
+
+    /// The token of a session that is just made.
+    pub(super) fn first_token(
+        &self,
+        subject: &str,
+        id: RecordId,
+        session: &StoredSession,
+        state: Option<(u32, u8, &[u8])>,
+    ) -> Result<Token> {
+        let core = &self.core;
+        if core.options.kind != TokenKind::Compact48 {
+            return self.mint(id, session, state);
+        }
+        // The time is in the record, to the nanosecond.
+        let compact = CompactToken::new(subject, session.grace_until);
+        let subkey = core.keys.derive(session.generation_key, COMPACT)?;
+        let text = compact.sign(&core.options.purpose, &subkey)?;
+        Ok(Token::owned(text, session.epoch))
+    }
+
+    /// Stores a new session; `with`: what it begins with.
+    pub(super) async fn insert_new(
+        &self,
+        subject: &str,
+        with: Option<&Begin<'_>>,
+    ) -> Result<(RecordId, StoredSession)> {
+        let core = &self.core;
+        if subject.is_empty() || subject.len() > MAX_SUBJECT_LEN {
+            return Err(SessionError::config("a subject has 1 to 1,024 bytes"));
+        }
+        let compact = core.options.kind == TokenKind::Compact48;
+        if (core.options.require_binding && self.binding.is_none())
+            || (compact && self.binding.is_some())
+        {
+            return Err(SessionError::WrongBinding);
+        }
+        for _ in 0..ATTEMPTS {
+            let (id, unique) = self.new_id(subject)?;
+            let mut session = self.new_session(id, subject)?;
+            if compact {
+                // Not used otherwise: these tokens have no successors.
+                session.grace_until = unique;
+            }
+            if let Some(with) = with {
+                with(id, &mut session)?;
+            }
+            let Some(evicted) = core.backend.insert(id, &session).await? else { continue };
+            core.metrics.created.add(1);
+            core.metrics.evicted.add(evicted);
+            if evicted > 0
+                && let Some(told) = &core.hooks
+            {
+                hooks::call(|| told.on_evict(evicted));
+            }
+            return Ok((id, session));
+        }
+        Err(crate::indexed::contended())
+    }
+
+    fn new_id(&self, subject: &str) -> Result<(RecordId, u64)> {
+        const NANOS: u64 = 1_000_000;
+        let core = &self.core;
+        if core.options.kind == TokenKind::Compact48 {
+            let random = core.backend.entropy().next_u64()?;
+            let unique = core.now().saturating_mul(NANOS).saturating_add(random % NANOS);
+            return Ok((CompactToken::new(subject, unique).id(), unique));
+        }
+        let mut id = [0; record_id::LEN];
+        core.backend.entropy().fill(&mut id)?;
+        Ok((RecordId(id), 0))
+    }
+
+    fn new_session(&self, id: RecordId, subject: &str) -> Result<StoredSession> {
+        let core = &self.core;
+        let options = &core.options;
+        let now = core.now();
+        let absolute = now.saturating_add(options.lifetime.absolute);
+        Ok(StoredSession {
+            revoked: false,
+            sealed: options.seal,
+            purpose: purpose_tag(&options.purpose),
+            created: now,
+            absolute,
+            deadline: options.lifetime.deadline(now, absolute),
+            version: 0,
+            epoch: 0,
+            generation: 0,
+            generation_issued: now,
+            generation_key: core.keys.active()?.0,
+            grace_until: 0,
+            schema: options.schema,
+            codec: options.format.id(),
+            subject_hash: subject_hash(subject),
+            hash: [0; HASH_LEN],
+            subject: core.protect_subject(id, subject)?,
+            state: Bytes::new(),
+        })
+    }
+}
