@@ -62,3 +62,8 @@ pub use start::FlowRef;
 pub use step::{Step, StepInfo};
 pub use step_error::{Class, ErrorRecord, FlowResult, StepError, StepErrorKind};
 pub use waits::Either;
+
+/// The guide's examples, run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/larger-flows.md")]
+struct Guide;
