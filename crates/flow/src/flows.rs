@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use resurge_checkpoint::Checkpoints;
 use resurge_store::{ScanOptions, Store};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -188,6 +189,13 @@ impl Flows {
     pub fn release_all(&self) -> usize {
         let residents = self.engine.residents();
         residents.iter().filter(|resident| self.engine.release(resident)).count()
+    }
+
+    /// Shares a handle to the store's checkpoints, for memoised steps. Call it before
+    /// [`start`](Self::start); false when the flows use others already.
+    pub fn use_checkpoints(&self, checkpoints: Checkpoints) -> bool {
+        self.engine.options.checkpoints.is_none()
+            && self.engine.checkpoints.set(checkpoints).is_ok()
     }
 
     /// A handle to a run of any flow.

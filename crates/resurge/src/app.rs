@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     #[cfg(feature = "sled")]
     embedded: Option<Embedded>,
     opened: Mutex<Opened>,
+    #[cfg(feature = "checkpoint")]
+    pub(crate) checkpoints: tokio::sync::OnceCell<resurge_checkpoint::Checkpoints>,
     #[cfg(feature = "flow")]
     pub(crate) flows: crate::flows::Slot,
     #[cfg(feature = "seal")]
@@ -111,6 +113,8 @@ impl Resurge {
             #[cfg(feature = "sled")]
             embedded,
             opened: Mutex::default(),
+            #[cfg(feature = "checkpoint")]
+            checkpoints: tokio::sync::OnceCell::new(),
             #[cfg(feature = "flow")]
             flows: crate::flows::Slot::new(flows),
             #[cfg(feature = "seal")]

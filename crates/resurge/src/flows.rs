@@ -114,7 +114,10 @@ impl Resurge {
     /// # Errors
     /// As [`Flows::start`].
     pub async fn start(&self) -> Result<StartReport> {
-        Ok(self.flows()?.start().await?)
+        let flows = self.flows()?;
+        // One set of checkpoints on a store: theirs are the app's. Set once; later starts change nothing.
+        let _ = flows.use_checkpoints(self.checkpoints().await?);
+        Ok(flows.start().await?)
     }
 
     /// A handle to a run, by id.

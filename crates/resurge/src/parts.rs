@@ -180,8 +180,8 @@ impl Resurge {
         Ok((journal, report))
     }
 
-    /// Opens the checkpoints with the default options. There is one set of them on a store: open it
-    /// once, and clone the handle.
+    /// The checkpoints of the store, which are opened with the default options by the first call.
+    /// Memoised steps of flows are among them.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -197,21 +197,40 @@ impl Resurge {
     /// ```
     ///
     /// # Errors
-    /// `AlreadyOpen` when this app has them open; otherwise as
-    /// [`Checkpoints::open`](resurge_checkpoint::Checkpoints::open).
+    /// As [`Checkpoints::open`](resurge_checkpoint::Checkpoints::open).
     #[cfg(feature = "checkpoint")]
     #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
     pub async fn checkpoints(&self) -> Result<resurge_checkpoint::Checkpoints> {
-        self.checkpoints_with(resurge_checkpoint::CheckpointOptions::new()).await
+        let options = resurge_checkpoint::CheckpointOptions::new();
+        let opened = &self.inner.checkpoints;
+        Ok(opened.get_or_try_init(|| self.open_checkpoints(options)).await?.clone())
     }
 
-    /// The same with options of your own.
+    /// Opens the checkpoints with options of your own, before anything else uses them.
     ///
     /// # Errors
-    /// As [`checkpoints`](Self::checkpoints).
+    /// `AlreadyOpen` when this app, or its flows, have them open; otherwise as
+    /// [`checkpoints`](Self::checkpoints).
     #[cfg(feature = "checkpoint")]
     #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
     pub async fn checkpoints_with(
+        &self,
+        options: resurge_checkpoint::CheckpointOptions,
+    ) -> Result<resurge_checkpoint::Checkpoints> {
+        let mut first = false;
+        let opened = self.inner.checkpoints.get_or_try_init(|| {
+            first = true;
+            self.open_checkpoints(options)
+        });
+        let opened = opened.await?.clone();
+        if first {
+            return Ok(opened);
+        }
+        Err(Error::AlreadyOpen { kind: "checkpoints", name: "checkpoints".to_owned() })
+    }
+
+    #[cfg(feature = "checkpoint")]
+    async fn open_checkpoints(
         &self,
         options: resurge_checkpoint::CheckpointOptions,
     ) -> Result<resurge_checkpoint::Checkpoints> {

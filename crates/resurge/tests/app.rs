@@ -151,7 +151,8 @@ async fn a_step_that_finished_is_not_run_again_in_the_next_life() {
     for life in 0..2 {
         let app = Resurge::open(dir.path().join("state")).await.unwrap();
         let checkpoints = app.checkpoints().await.unwrap();
-        let again = app.checkpoints().await;
+        let options = resurge::CheckpointOptions::new();
+        let again = app.checkpoints_with(options).await;
         assert!(matches!(&again, Err(Error::AlreadyOpen { kind: "checkpoints", .. })), "{again:?}");
         let reserve = || async { Ok::<_, std::io::Error>(format!("in life {life}")) };
         let place = checkpoints.run(&key, Duration::ZERO, reserve).await.unwrap();
@@ -219,4 +220,25 @@ async fn flows_are_sealed_with_the_apps_sealer_or_with_their_own() {
         app.shutdown().await.unwrap();
         assert_eq!(found(dir.path(), "a canary that sings"), !sealed);
     }
+}
+
+async fn priced(ctx: Ctx, item: String) -> FlowResult<u32> {
+    let scope = resurge::flow::Scope::Global;
+    ctx.step("price", || async { Ok::<_, StepError>(7) })
+        .memoize(scope, Duration::ZERO)
+        .keyed_by(&item)
+        .await
+}
+
+#[tokio::test]
+async fn memoised_steps_of_flows_are_among_the_checkpoints_of_the_app() {
+    let app = Resurge::in_memory();
+    let flow = app.register("priced", priced).unwrap();
+    app.start().await.unwrap();
+    for run in ["a", "b"] {
+        assert_eq!(flow.start(run, "book".to_owned()).await.unwrap().result().await.unwrap(), 7);
+    }
+    let stats = app.checkpoints().await.unwrap().stats();
+    assert_eq!((stats.stored, stats.hits), (1, 1));
+    app.shutdown().await.unwrap();
 }
