@@ -54,6 +54,14 @@ const DEMOS: &[Demo] = &[
         limit: Duration::from_secs(120),
         about: "a job scheduler is killed with SIGKILL, again and again, and loses no job",
     },
+    Demo {
+        name: "secrets",
+        package: "resurge-secrets-example",
+        bin: "resurge-secrets-example",
+        args: &["demo"],
+        limit: Duration::from_secs(120),
+        about: "a run full of secrets fails, is killed, meets a wrong key, ends; no file holds one",
+    },
 ];
 
 /// How often a child that closed its output is asked whether it ended.
