@@ -50,6 +50,19 @@ impl Histories {
         all
     }
 
+    /// Everything that has completed, voided or not.
+    fn completed(&self) -> HashSet<Place> {
+        let mut all = HashSet::new();
+        for (run, records) in &self.0 {
+            for record in records {
+                if let Record::Completed(done) = record {
+                    all.insert((run.clone(), done.position.clone()));
+                }
+            }
+        }
+        all
+    }
+
     fn resumes(&self, run: &str) -> usize {
         self.of(run).iter().filter(|record| matches!(record, Record::Resumed(_))).count()
     }
@@ -75,6 +88,8 @@ impl Histories {
 pub(crate) struct Baseline {
     runs: HashSet<String>,
     effects: HashMap<Place, usize>,
+    /// What a step's body counts.
+    names: HashMap<Place, String>,
     /// By name, what was counted outside of any step.
     outside: HashMap<String, usize>,
     /// When each position completed, and what was the last completion before it was asked for.
@@ -98,7 +113,14 @@ impl Baseline {
         }
         let order = order.into_iter().filter_map(|(place, at)| Some((place, at?))).collect();
         let runs = histories.0.keys().cloned().collect();
-        Self { runs, effects: executions(spots(effects)), outside: outside(effects), order }
+        let named = |effect: &Effect| Some((effect.spot.as_ref()?.place(), effect.name.clone()));
+        Self {
+            runs,
+            effects: executions(spots(effects)),
+            names: effects.iter().filter_map(named).collect(),
+            outside: outside(effects),
+            order,
+        }
     }
 }
 
@@ -175,8 +197,8 @@ impl Case<'_> {
     /// crash lost a step's result, nothing that came after that step had an effect.
     fn nothing_before_its_causes(&self) -> Result<(), Failure> {
         let Some(found) = self.found.first() else { return Ok(()) };
-        let kept: HashSet<Place> =
-            found.standing().into_iter().map(|(run, _, position)| (run, position)).collect();
+        // Also what a resume voided meanwhile: it was durable.
+        let kept = found.completed();
         let first: Vec<&Spot> = self
             .effects
             .iter()
@@ -241,7 +263,10 @@ impl Case<'_> {
         }
         for (run, _, position) in self.end.standing() {
             let place = (run, position);
-            if self.baseline.effects.contains_key(&place) && !times.contains_key(&place) {
+            // A memoised result may be another run's work.
+            let elsewhere = |name: &String| self.effects.iter().any(|effect| effect.name == *name);
+            let missing = self.baseline.names.get(&place).is_some_and(|name| !elsewhere(name));
+            if missing && !times.contains_key(&place) {
                 let (run, position) = place;
                 return Err(
                     format!("step {position} of run `{run}` has a result and no effect").into()

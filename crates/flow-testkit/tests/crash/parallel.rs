@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use resurge_flow::{Ctx, FlowResult, FlowsOptions};
+use resurge_flow::{Ctx, FlowResult, FlowsOptions, Scope};
 use resurge_flow_testkit::{CrashPoints, Effects, Life};
 use resurge_store::{Clock, VirtualClock};
 
@@ -97,4 +97,35 @@ fn runs_side_by_side_that_leave_memory_while_they_wait() {
         points += report.unwrap().crash_points;
     }
     assert!(points > 300, "{points}");
+}
+
+/// A memoised step is one effect for all runs, whoever dies while it runs.
+#[test]
+fn a_memoised_step_is_shared_by_runs() {
+    enumerate("memoised", 2, |life: Life| async move {
+        let (effects, clock) = (life.effects().clone(), life.clock().clone());
+        let flow = life.flows().register("memoised", move |ctx: Ctx, n: u32| {
+            let (effects, clock) = (effects.clone(), clock.clone());
+            async move {
+                let weather = ctx
+                    .step("weather", || async {
+                        clock.sleep(Duration::from_millis(5)).await;
+                        effects.ran("weather");
+                        Step::Ok(20_u32)
+                    })
+                    .memoize(Scope::Global, 1000 * HOUR)
+                    .await?;
+                ctx.step("own", || async { Step::Ok(effects.ran("own").min(1)) }).await?;
+                ctx.sleep("wait", HOUR).await?;
+                Ok(weather + n)
+            }
+        })?;
+        life.start().await?;
+        let one = life.begin(&flow, "run-1", 1).await?;
+        let two = life.begin(&flow, "run-2", 2).await?;
+        let results = (life.finish(&one).await?, life.finish(&two).await?);
+        let times = usize::try_from(life.effects().count("weather"))?;
+        assert!((1..=1 + life.crashes()).contains(&times), "ran {times} times");
+        Ok(format!("{results:?}"))
+    });
 }

@@ -252,7 +252,7 @@ fn every_planted_store_bug_is_caught() {
         (Bug::DurableIsBuffered, Script::Steps, "acknowledged and lost: the start of run"),
         (Bug::StepsAreBuffered, Script::Steps, "was durable: the crash lost it"),
         (Bug::SyncDoesNothing, Script::Steps, "was durable: the crash lost it"),
-        (Bug::BatchInTwo, Script::Steps, "is blocked"),
+        (Bug::BatchInTwo, Script::Steps, "journal"),
         (Bug::GuardsDropped, Script::Twice, "one id was begun with two inputs"),
         (Bug::DeletesDropped, Script::Steps, "the run's record does not"),
         (Bug::DeletesDropped, Script::Talk, "is running already"),

@@ -1,6 +1,6 @@
 //! Runs that fail and are resumed, with crashes before, during and after.
 
-use resurge_flow::{Ctx, FlowResult, StepError};
+use resurge_flow::{Ctx, FlowResult, Graph, StepError, StepInfo};
 use resurge_flow_testkit::{Effects, Life};
 
 use crate::{HOUR, Step, enumerate};
@@ -90,5 +90,77 @@ fn a_failure_that_was_caught_stays_caught() {
         life.start().await?;
         let run = life.begin(&flow, "run", ()).await?;
         life.finish_resuming(&run, 1).await
+    });
+}
+
+/// What the code did about a failure, before it gave up, is void when the run is resumed.
+async fn gives_up(ctx: Ctx, effects: Effects) -> FlowResult<String> {
+    ctx.step("before", || async { Step::Ok(effects.ran("before").min(1)) }).await?;
+    let charged = ctx
+        .step_with("charge", |step| {
+            let effects = effects.clone();
+            async move {
+                effects.ran("charge");
+                if step.recovering() { Ok(5) } else { Err(StepError::permanent("declined")) }
+            }
+        })
+        .await;
+    if let Err(error) = charged {
+        ctx.set("apologised", &true)?;
+        ctx.step("apologise", || async { Step::Ok(effects.ran("apologise").min(1)) }).await?;
+        return Err(error);
+    }
+    ctx.step("ship", || async { Step::Ok(effects.ran("ship").min(1)) }).await?;
+    Ok(format!("{}", charged?))
+}
+
+#[test]
+fn what_came_after_a_failure_is_void_when_it_is_resumed() {
+    enumerate("void", 2, |life: Life| async move {
+        let effects = life.effects().clone();
+        let flow =
+            life.flows().register("gives-up", move |ctx, ()| gives_up(ctx, effects.clone()))?;
+        life.start().await?;
+        let run = life.begin(&flow, "run", ()).await?;
+        life.finish_resuming(&run, 1).await
+    });
+}
+
+/// a -> b -> c beside an independent one; b fails until it is resumed.
+async fn branches(ctx: Ctx, effects: Effects) -> FlowResult<u32> {
+    let count = |name: &'static str, value: u32| {
+        effects.ran(name);
+        Step::Ok(value)
+    };
+    let ran = &count;
+    let mut graph = Graph::builder();
+    graph.step("a", &[], |_| async { ran("a", 1) });
+    graph.step("b", &["a"], |done| async move {
+        ran("b", 0)?;
+        if StepInfo::current().is_some_and(|step| step.recovering()) {
+            return Ok(done.get::<u32>("a")? + 1);
+        }
+        Err(StepError::permanent("b fails"))
+    });
+    graph.step("c", &["b"], |done| async move { ran("c", done.get::<u32>("b")? + 1) });
+    graph.step("independent", &[], |_| async { ran("independent", 10) });
+    let done = ctx.graph("graph", graph.build().map_err(StepError::from)?).await?;
+    Ok(done.get::<u32>("c")? + done.get::<u32>("independent")?)
+}
+
+#[test]
+fn a_graph_resumes_its_failed_node_and_keeps_the_others() {
+    enumerate("graph", 2, |life: Life| async move {
+        let effects = life.effects().clone();
+        let flow =
+            life.flows().register("branches", move |ctx, ()| branches(ctx, effects.clone()))?;
+        life.start().await?;
+        let run = life.begin(&flow, "run", ()).await?;
+        let result = life.finish_resuming(&run, 1).await?;
+        if life.crashes() == 0 {
+            let once = [("a", 1), ("b", 2), ("c", 1), ("independent", 1)];
+            life.effects().exactly(&once)?;
+        }
+        Ok(result.to_string())
     });
 }
