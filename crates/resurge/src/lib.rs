@@ -12,6 +12,10 @@ mod parts;
 mod sessions;
 mod status;
 
+#[cfg(feature = "breaker")]
+#[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
+#[doc(inline)]
+pub use resurge_breaker as breaker;
 #[cfg(feature = "checkpoint")]
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
 #[doc(inline)]
@@ -50,6 +54,9 @@ pub use resurge_wal as wal;
 pub use app::Resurge;
 pub use builder::Builder;
 pub use error::{Error, Result};
+#[cfg(feature = "breaker")]
+#[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
+pub use resurge_breaker::{Breaker, BreakerConfig};
 #[cfg(feature = "checkpoint")]
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
 pub use resurge_checkpoint::{CheckpointKey, CheckpointOptions, Checkpoints, StepPolicy};
@@ -78,7 +85,7 @@ pub use resurge_wal::{Lsn, Wal, WalOptions};
 pub use status::{PartStatus, Status, StoreStatus};
 
 /// The guide's examples, run as doctests.
-#[cfg(all(doctest, feature = "flow"))]
+#[cfg(all(doctest, feature = "flow", feature = "breaker"))]
 mod guide {
     #[doc = include_str!("../../../docs/guide/first-flow.md")]
     struct FirstFlow;
