@@ -7,6 +7,7 @@
 )]
 
 mod lifecycle;
+mod sealed;
 #[path = "../flows/support.rs"]
 #[allow(dead_code, reason = "each test binary uses its part of it")]
 mod support;
