@@ -1,13 +1,14 @@
 //! Scenario 36 and 45: no file holds a secret, and everything comes back as it was.
 
-use resurge_flow::{FlowError, RunState, StepErrorKind};
+use resurge_flow::{Ctx, FlowError, FlowResult, RunState, StepError, StepErrorKind};
 use resurge_seal::Sealer;
-use resurge_store::{Codec, Namespace, Store};
+use resurge_store::{Codec, KeyRange, Namespace, ScanOptions, Store};
 use resurge_testkit::evidence;
 use sha2::{Digest, Sha256};
 
 use crate::support::{
-    CANARY, NUMBER, Notes, contains, expected, files, flows, login, open, register, sealer, secret,
+    CANARY, NUMBER, Notes, Secret, contains, expected, files, flows, login, open, register, sealer,
+    secret,
 };
 
 #[tokio::test]
@@ -88,4 +89,48 @@ async fn the_hash_of_a_sensitive_input_is_not_stored() {
         logins.start("run-1", login()).await.unwrap();
         flows.shutdown().await;
     }
+}
+
+/// A child's result and error come to its parent through its inbox and into its journal.
+#[tokio::test]
+async fn a_child_s_end_is_sealed_all_the_way() {
+    async fn child(ctx: Ctx, fails: bool) -> FlowResult<Secret> {
+        let password = format!("{CANARY}-child");
+        ctx.step("work", || async {
+            if fails { Err(StepError::permanent(format!("bad {password}"))) } else { Ok(()) }
+        })
+        .await?;
+        Ok(Secret { password })
+    }
+    let store = Store::memory();
+    let flows = flows(&store, sealer(1));
+    let children = flows.register("child", child).unwrap();
+    let parent = flows.register("parent", move |ctx: Ctx, fails: bool| {
+        let children = children.clone();
+        async move {
+            let got = ctx.child("child", &children, &fails).await?;
+            ctx.signal::<()>("go").await?;
+            Ok(got)
+        }
+    });
+    let parent = parent.unwrap();
+    flows.start().await.unwrap();
+    let good = parent.start("good", false).await.unwrap();
+    let bad = parent.start("bad", true).await.unwrap();
+    let failed = bad.result().await.unwrap_err();
+    assert!(failed.to_string().ends_with(&format!("bad {CANARY}-child")), "{failed}");
+    good.signal("go", &()).await.unwrap();
+    assert_eq!(good.result().await.unwrap().password, format!("{CANARY}-child"));
+    flows.shutdown().await;
+
+    let (mut looked, mut rest) = (0, Some(KeyRange::everything()));
+    while let Some(range) = rest {
+        let page = store.scan(range, ScanOptions::new()).await.unwrap();
+        for entry in page.entries {
+            looked += 1;
+            assert!(!contains(&entry.value, CANARY.as_bytes()), "{}", entry.key);
+        }
+        rest = page.next;
+    }
+    assert!(looked > 8, "{looked}");
 }
