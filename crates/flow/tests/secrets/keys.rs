@@ -271,3 +271,29 @@ async fn a_damaged_message_is_an_error_that_names_the_run() {
     let found = flows.reencrypt().unwrap().count().await.unwrap();
     assert_eq!(found.unreadable(), 1);
 }
+
+/// Code that goes on after the error journals nothing: with the key it would not have been there.
+#[tokio::test]
+async fn what_code_does_without_the_key_is_forgotten() {
+    async fn sets(ctx: Ctx, (): ()) -> FlowResult<bool> {
+        ctx.step("before", || async { Ok::<_, StepError>(()) }).await?;
+        if ctx.set("pwd", CANARY).is_err() {
+            ctx.set("failed", &true)?;
+            ctx.step("undo", || async { Err::<(), _>(StepError::permanent("ran")) }).await?;
+        }
+        Ok(ctx.get::<bool>("failed")?.is_some())
+    }
+    let store = Store::memory();
+    let blind = flows(&store, Sealer::without_ring(policy()));
+    let runs = blind.register("sets", sets).unwrap();
+    blind.start().await.unwrap();
+    let error = runs.start("run-1", ()).await.unwrap().result().await.unwrap_err();
+    assert_eq!(error.to_string(), "run `run-1` is blocked: no key for `pwd` in `ctx` of `run-1`");
+    blind.shutdown().await;
+
+    let seeing = flows(&store, sealer(1));
+    let runs = seeing.register("sets", sets).unwrap();
+    seeing.start().await.unwrap();
+    assert!(!runs.run("run-1").result().await.unwrap());
+    seeing.shutdown().await;
+}
