@@ -4,7 +4,7 @@ use resurge_flow::{
     Ctx, FlowError, FlowRef, FlowResult, Flows, FlowsOptions, RunHandle, RunState, StepError,
     StepErrorKind,
 };
-use resurge_store::Clock;
+use resurge_store::{Batch, Clock, Durability, Key, Namespace};
 use tokio::join;
 
 use crate::world::{World, crash_everywhere, ms, ok, secs};
@@ -226,20 +226,6 @@ fn the_id_of_a_child_deep_in_a_long_named_run_is_short_and_stable() {
 
 #[test]
 fn writes_of_a_childs_last_step_are_kept_when_its_parents_record_changes_meanwhile() {
-    async fn writes(ctx: Ctx, (): (), w: World) -> FlowResult<u32> {
-        let key = resurge_store::Namespace::new("app").unwrap().key("written").unwrap();
-        ctx.step_with("writes", |step| {
-            let (w, key) = (w.clone(), key.clone());
-            async move {
-                w.clock.sleep(secs(10)).await;
-                step.write(|batch| {
-                    batch.put(key, "yes");
-                });
-                ok(1)
-            }
-        })
-        .await
-    }
     // The parent's record changes at about the moment the child ends.
     for yields in 0..40 {
         let w = World::new();
@@ -268,47 +254,86 @@ fn writes_of_a_childs_last_step_are_kept_when_its_parents_record_changes_meanwhi
             }
             run.signal("poke", &()).await.unwrap();
             assert_eq!(w.run(run.result()).await.unwrap(), 1);
-            let key = resurge_store::Namespace::new("app").unwrap().key("written").unwrap();
-            assert!(flows.store().get(&key).await.unwrap().is_some(), "{yields}");
+            assert!(flows.store().get(&written()).await.unwrap().is_some(), "{yields}");
         });
     }
 }
 
+/// Writes something of its own in its last step.
+async fn writes(ctx: Ctx, (): (), w: World) -> FlowResult<u32> {
+    ctx.step_with("writes", |step| {
+        let w = w.clone();
+        async move {
+            w.clock.sleep(secs(10)).await;
+            step.write(|batch| {
+                batch.put(written(), "yes");
+            });
+            ok(1)
+        }
+    })
+    .await
+}
+
+fn written() -> Key {
+    Namespace::new("app").unwrap().key("written").unwrap()
+}
+
+fn record_of(run: &str) -> Key {
+    Namespace::new("resurge/flow/live").unwrap().key(run).unwrap()
+}
+
+async fn turns(n: usize) {
+    for _ in 0..n {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[test]
-fn a_parents_record_that_changes_while_its_child_ends_is_read_again() {
-    let w = World::new();
-    w.life(async |flows| {
-        let flow = family(&w, &flows);
-        flows.start().await.unwrap();
-        let run = flow.start("p", (3, 5)).await.unwrap();
-        w.pass(secs(2)).await;
-        // The child's end is on its way, guarded by the parent's record as it was.
-        w.faults.hold();
-        w.clock.advance(secs(1));
-        for _ in 0..200 {
-            tokio::task::yield_now().await;
-        }
-        w.faults.release_next(1);
-        for _ in 0..200 {
-            tokio::task::yield_now().await;
-        }
-        // Somebody else changes that record first.
-        let key = resurge_store::Namespace::new("resurge/flow/live").unwrap().key("p").unwrap();
-        let stored = w.plain().get(&key).await.unwrap().unwrap();
-        let mut batch = resurge_store::Batch::new();
-        batch.delete(key.clone());
-        w.plain().commit(batch, resurge_store::Durability::Durable).await.unwrap();
-        w.faults.release();
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-        let mut batch = resurge_store::Batch::new();
-        batch.put(key, stored);
-        w.plain().commit(batch, resurge_store::Durability::Durable).await.unwrap();
-        // It was told to the parent, or the parent was gone when it ended; it failed in no case.
-        w.pass(secs(1)).await;
-        let child: RunHandle<u32> = flows.run("p/one");
-        assert_eq!(child.result().await.unwrap(), 6);
-        drop(run);
-    });
+fn an_end_that_meets_another_record_of_the_parent_loses_nothing_that_came_with_it() {
+    for last_step_writes in [true, false] {
+        let w = World::new();
+        w.life(async |flows| {
+            let (writes, sleeps) = (
+                w.register(&flows, "writes", writes),
+                w.register(&flows, "sleeps", async |ctx: Ctx, (): (), _| {
+                    ctx.sleep("nap", secs(10)).await.map(|()| 1_u32)
+                }),
+            );
+            let child = if last_step_writes { writes } else { sleeps };
+            let flow = flows
+                .register("parent", move |ctx: Ctx, (): ()| {
+                    let child = child.clone();
+                    async move { ctx.child("c", &child, &()).await }
+                })
+                .unwrap();
+            flows.start().await.unwrap();
+            flow.start("p", ()).await.unwrap();
+            w.quiet().await;
+            let stored = w.plain().get(&record_of("p")).await.unwrap().unwrap();
+            let mut gone = Batch::new();
+            gone.delete(record_of("p"));
+            let mut back = Batch::new();
+            back.put(record_of("p"), stored);
+            if !last_step_writes {
+                w.plain().commit(gone.clone(), Durability::Durable).await.unwrap();
+            }
+            // The child's end is on its way, guarded by the parent's record as it was.
+            w.faults.hold();
+            w.clock.advance(secs(10));
+            while w.faults.held() == 0 {
+                turns(1).await;
+            }
+            turns(200).await;
+            let change = if last_step_writes { gone } else { back };
+            w.plain().commit(change, Durability::Durable).await.unwrap();
+            w.faults.release();
+            let child: RunHandle<u32> = flows.run("p/c");
+            assert_eq!(child.result().await.unwrap(), 1);
+            if last_step_writes {
+                assert!(w.plain().get(&written()).await.unwrap().is_some());
+            } else {
+                assert_eq!(w.run(flow.run("p").result()).await.unwrap(), 1, "it was told");
+            }
+        });
+    }
 }

@@ -313,20 +313,29 @@ fn two_steps_of_one_run_behind_one_gate_both_get_through() {
         let flow = w.register(&flows, "two", move |ctx: Ctx, (): (), w: World| {
             let gate = through.clone();
             async move {
-                let one = guarded(ctx.clone(), gate.clone(), w.clone());
-                let two = guarded(ctx, gate, w);
-                tokio::try_join!(one, two)
+                let call = || {
+                    ctx.step("call", || async {
+                        w.effects.ran("call");
+                        w.clock_sleep(secs(100)).await;
+                        ok(())
+                    })
+                    .through(&gate)
+                    .into_future()
+                };
+                tokio::try_join!(call(), call()).map(|_| ())
             }
         });
         flows.start().await.unwrap();
         let run = flow.start("r", ()).await.unwrap();
         w.pass(secs(1)).await;
         gate.admit_next(Some(1));
-        w.pass(secs(1)).await;
+        w.pass(secs(2)).await;
         assert_eq!(w.effects.of("call"), 1);
+        // The first is at work; the second gets through beside it.
         gate.admit_next(Some(1));
-        w.run(run.result()).await.unwrap();
+        w.pass(secs(2)).await;
         assert_eq!(w.effects.of("call"), 2);
+        w.run(run.result()).await.unwrap();
     });
 }
 

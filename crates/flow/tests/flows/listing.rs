@@ -33,10 +33,15 @@ async fn runs_are_listed_by_state_flow_and_prefix_with_the_reason_why_they_wait(
     bad.signal("approve", "bob").await.unwrap();
     assert_eq!(in_time(&clock, good.result()).await.unwrap(), "ann");
     bad.result().await.unwrap_err();
-    while !flows.status().unfinished.contains_key(&RunState::Waiting) {
+    let told = |state| flows.status().unfinished.contains_key(&state);
+    while !(told(RunState::Waiting) && told(RunState::Sleeping)) {
+        for _ in 0..50 {
+            store.sync().await.unwrap();
+            tokio::task::yield_now().await;
+        }
         clock.advance(Duration::from_secs(1));
-        tokio::task::yield_now().await;
     }
+    clock.advance(Duration::from_secs(1));
 
     let ids = async |filter: RunFilter| -> Vec<String> {
         let runs = flows.list(&filter, 100).await.unwrap();

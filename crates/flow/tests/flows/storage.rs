@@ -83,7 +83,7 @@ fn a_shutdown_does_not_wait_for_a_store_that_is_full() {
         let began = resurge_store::Clock::now(&w.clock);
         w.run(flows.shutdown()).await;
         let took = resurge_store::Clock::now(&w.clock).saturating_since(began);
-        assert!(took < secs(30), "{took:?}");
+        assert_eq!(took, secs(0));
     });
 }
 
