@@ -83,7 +83,8 @@ fn a_shutdown_does_not_wait_for_a_store_that_is_full() {
         let began = resurge_store::Clock::now(&w.clock);
         w.run(flows.shutdown()).await;
         let took = resurge_store::Clock::now(&w.clock).saturating_since(began);
-        assert_eq!(took, secs(0));
+        // At most the body that is at work once more.
+        assert!(took <= ms(10), "{took:?}");
     });
 }
 
