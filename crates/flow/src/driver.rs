@@ -106,13 +106,14 @@ impl Driver {
     /// Runs until the run ended or the task has nothing more to do.
     async fn drive(&mut self) -> Result<End, Stop> {
         if self.unread || self.resident.signal.has(MAIL) {
-            self.read_mail().await?;
+            Box::pin(self.read_mail()).await?;
         }
         self.check_deadline();
         loop {
             self.advance().await?;
             if let Some(result) = self.result.take() {
-                return self.finish(result).await;
+                // What is rare, or done once, is not part of what every waiting run takes in memory.
+                return Box::pin(self.finish(result)).await;
             }
             self.flush(None).await?;
             if self.core.with(|state| state.machine.has_outbox()) {
@@ -120,7 +121,7 @@ impl Driver {
                 continue;
             }
             match self.wait().await? {
-                Event::Flags(flags) => self.heed(flags).await?,
+                Event::Flags(flags) => Box::pin(self.heed(flags)).await?,
                 Event::Committed(outcome) => self.committed(outcome)?,
                 Event::Time => self.timed(),
             }
@@ -149,7 +150,7 @@ impl Driver {
                         tokio::task::yield_now().await;
                     }
                     if self.core.with(|state| state.machine.outbox_len()) >= MAX_OUTBOX {
-                        self.flush(None).await?;
+                        Box::pin(self.flush(None)).await?;
                     }
                 }
                 Reveal::Nothing => {
@@ -178,7 +179,7 @@ impl Driver {
         self.poll_until_quiet().await;
         let Some(why) = self.core.with(|state| state.machine.thaw()) else { return Ok(()) };
         // What was journaled before counts. Thawed only now: what came after is forgotten.
-        self.flush(None).await?;
+        Box::pin(self.flush(None)).await?;
         self.settle_all().await?;
         Err(match why {
             Frozen::Sealed(why) => Stop::Blocked(BlockReason::Sealed(why)),

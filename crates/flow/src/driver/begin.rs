@@ -29,7 +29,9 @@ pub(crate) async fn run(engine: &Arc<Engine>, resident: Arc<Resident>, mut fresh
                 let run = resident.id.to_string();
                 return engine.retire(&resident, Err(FlowError::Closed { run }));
             }
-            Err(Stop::Blocked(reason)) => return blocked::block(engine, &resident, reason).await,
+            Err(Stop::Blocked(reason)) => {
+                return Box::pin(blocked::block(engine, &resident, reason)).await;
+            }
             Err(Stop::Failed(error)) => {
                 engine.metrics.stopped.increment(1);
                 tracing::error!(run = %resident.id, %error, "a run stopped where it is");
@@ -77,7 +79,7 @@ async fn execute(
     let unread = fresh.as_ref().is_none_or(|fresh| fresh.missed != engine.missed());
     let (wal, live, journal) = match fresh {
         Some(Fresh { wal, started, live, .. }) => (wal, live, Journal::new(started)),
-        None => match read(engine, resident).await? {
+        None => match Box::pin(read(engine, resident)).await? {
             Some(read) => read,
             None => return Ok(()),
         },

@@ -18,7 +18,7 @@ impl Driver {
     /// Submits everything in the outbox. Returns before it is durable, unless others joined in.
     pub(super) async fn flush(&mut self, last: Option<Last>) -> Result<(), Stop> {
         let ending = last.is_some();
-        cancel_children(&self.core).await?;
+        Box::pin(cancel_children(&self.core)).await?;
         let waiting = if ending { self.live.state.clone() } else { self.waiting() };
         let (records, writes, joins, taken, children, urgent, upto) = self.core.with(|state| {
             let records = state.machine.take_outbox();
@@ -59,15 +59,15 @@ impl Driver {
         if !children.is_empty() {
             // Rare enough that what others join in is committed on its own before.
             for join in joins {
-                let outcome = self.engine.commit(join.batch).await;
+                let outcome = Box::pin(self.engine.commit(join.batch)).await;
                 (join.settled)(outcome.is_ok());
             }
-            return self.submit_children(&records, batch, children, upto).await;
+            return Box::pin(self.submit_children(&records, batch, children, upto)).await;
         }
         if joins.is_empty() {
             self.submit(&records, batch, durability, upto).await
         } else {
-            self.submit_joined(&records, batch, joins, durability, upto).await
+            Box::pin(self.submit_joined(&records, batch, joins, durability, upto)).await
         }
     }
 
