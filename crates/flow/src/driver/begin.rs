@@ -30,7 +30,9 @@ pub(crate) async fn run(engine: &Arc<Engine>, resident: Arc<Resident>, mut fresh
                 return engine.retire(&resident, Err(FlowError::Closed { run }));
             }
             Err(Stop::Blocked(reason)) => {
-                return Box::pin(blocked::block(engine, &resident, reason)).await;
+                if !Box::pin(blocked::block(engine, &resident, reason)).await {
+                    return;
+                }
             }
             Err(Stop::Failed(error)) => {
                 engine.metrics.stopped.increment(1);

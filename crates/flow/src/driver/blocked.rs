@@ -9,14 +9,21 @@ use crate::engine::{Engine, Phase, Resident};
 use crate::inbox::Message;
 use crate::record::{Failed, Outcome, Record};
 use crate::runs::{self, Done, End, Live, Waiting};
-use crate::signal::CONTROL;
+use crate::signal::{CONTROL, MAIL};
 use crate::step_error::{Class, StepError, StepErrorKind};
 use crate::{BlockReason, FlowError};
 
-/// Sets a run aside, durably, so that it is listed with the reason.
-pub(super) async fn block(engine: &Arc<Engine>, resident: &Arc<Resident>, reason: BlockReason) {
+/// Sets a run aside, durably, so that it is listed with the reason. True when something happened
+/// meanwhile that may change it: the run is to be looked at again.
+pub(super) async fn block(
+    engine: &Arc<Engine>,
+    resident: &Arc<Resident>,
+    reason: BlockReason,
+) -> bool {
+    // ORDER: before the mail is read, so that whatever comes later is seen below.
+    resident.signal.take(!0);
     match cancel(engine, resident, &reason).await {
-        Ok(true) => return,
+        Ok(true) => return false,
         Ok(false) => {}
         Err(error) => {
             tracing::error!(run = %resident.id, %error, "a blocked run could not be cancelled");
@@ -31,13 +38,20 @@ pub(super) async fn block(engine: &Arc<Engine>, resident: &Arc<Resident>, reason
     engine.left_parking(&resident.id);
     let registered =
         matches!(&reason, BlockReason::Unregistered { flow } if engine.code(flow).is_some());
-    resident.signal.take(!0);
-    *resident.phase.lock() = Phase::Dormant { armed: None, why: waiting };
-    resident.tell();
+    // Registered between the look and now.
     if registered {
-        // Registered between the look and now.
-        engine.wake_resident(resident, CONTROL);
+        return true;
     }
+    {
+        let mut phase = resident.phase.lock();
+        // ORDER: under the phase's lock; who tells it something later finds it dormant.
+        if resident.signal.has(MAIL | CONTROL) {
+            return true;
+        }
+        *phase = Phase::Dormant { armed: None, why: waiting };
+    }
+    resident.tell();
+    false
 }
 
 async fn set_waiting(engine: &Engine, run: &str, waiting: Waiting) -> Result<(), FlowError> {
@@ -118,7 +132,7 @@ async fn cancel(
         }
         engine.metrics.cancelled.increment(1);
         if let Some(parent) = &live.parent {
-            engine.wake(&parent.run, crate::signal::MAIL);
+            engine.wake(&parent.run, MAIL);
         }
         engine.retire(resident, Ok(End::Cancelled(error)));
         return Ok(true);
