@@ -3,6 +3,9 @@
 
 mod backend;
 mod builder;
+#[cfg(feature = "conformance")]
+#[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
+pub mod conformance;
 mod error;
 mod hooks;
 mod indexed;
@@ -18,6 +21,8 @@ mod serializer;
 mod standing;
 mod stored;
 mod token;
+#[cfg(feature = "tower")]
+mod tower;
 
 pub use builder::SessionBuilder;
 pub use error::{PublicError, Result, SessionError};
@@ -30,3 +35,21 @@ pub use policy::{Eviction, OnDuplicate, ReusePolicy, TokenKind};
 pub use record_id::RecordId;
 pub use serializer::{Format, Serializer, StateValue};
 pub use token::Token;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use tower::{
+    Cookie, Recovery, RecoveryStatus, SameSite, SessionLayer, SessionService, join_token,
+};
+
+/// The guides' examples, run as doctests.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/guide/recovering-a-live-connection.md")]
+    struct Recovering;
+    #[doc = include_str!("../../../docs/guide/rotating-keys.md")]
+    struct Rotating;
+    #[doc = include_str!("../../../docs/guide/choosing-a-reuse-policy.md")]
+    struct Choosing;
+    #[doc = include_str!("../../../docs/guide/session-threat-model.md")]
+    struct Threats;
+}

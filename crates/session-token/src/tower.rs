@@ -1,0 +1,14 @@
+//! HTTP: a layer that recovers the session of a request, hands it to the handler, saves it, and gives the client its
+//! token.
+
+mod carrier;
+#[cfg(feature = "axum")]
+mod extract;
+mod join;
+mod layer;
+mod recovery;
+
+pub use carrier::{Cookie, SameSite};
+pub use join::join_token;
+pub use layer::{SessionLayer, SessionService};
+pub use recovery::{Recovery, RecoveryStatus};
