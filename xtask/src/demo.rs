@@ -23,6 +23,14 @@ struct Demo {
 
 const DEMOS: &[Demo] = &[
     Demo {
+        name: "breaker-http",
+        package: "resurge-breaker-http-example",
+        bin: "resurge-breaker-http-example",
+        args: &["demo"],
+        limit: Duration::from_secs(60),
+        about: "a breaker answers for an axum service whose backend is down, until probes find it mended",
+    },
+    Demo {
         name: "crash-recovery",
         package: "resurge-crash-recovery-example",
         bin: "resurge-crash-recovery-example",

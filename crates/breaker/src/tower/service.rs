@@ -13,6 +13,7 @@ use crate::breaker::Breaker;
 use crate::error::Rejected;
 use crate::outcome::Classify;
 use crate::permit::{Pass, Permit};
+use crate::sync::Mutex;
 use crate::wait::first_of_two;
 
 /// A service behind a breaker; made by [`BreakerLayer`](super::BreakerLayer).
@@ -30,8 +31,9 @@ pub struct BreakerService<S, C, R> {
     classify: C,
     refused: R,
     ready: Ready,
-    /// Waits for the circuit, or for it to open while the inner service is not ready.
-    wait: Option<BoxFuture<'static, bool>>,
+    /// Waits for the circuit, or for it to open while the inner service is not ready. Never locked:
+    /// the mutex makes the service `Sync`, which routers ask for.
+    wait: Option<Mutex<BoxFuture<'static, bool>>>,
     /// Until when it waits for the circuit.
     deadline: Option<Monotonic>,
 }
@@ -68,12 +70,12 @@ impl<S, C, R> BreakerService<S, C, R> {
         let breaker = &self.breaker;
         let wait = self.wait.get_or_insert_with(|| {
             let opening = breaker.clone().rejecting();
-            Box::pin(async move {
+            Mutex::new(Box::pin(async move {
                 opening.await;
                 true
-            })
+            }))
         });
-        wait.as_mut().poll(cx).map(|_| self.wait = None)
+        wait.get_mut().as_mut().poll(cx).map(|_| self.wait = None)
     }
 
     /// Resolves when it is worth asking the circuit again, or with false at the deadline.
@@ -86,9 +88,10 @@ impl<S, C, R> BreakerService<S, C, R> {
         let wait = self.wait.get_or_insert_with(|| {
             let breaker = breaker.clone();
             let sleep = breaker.shared.clock.sleep_until(deadline);
-            Box::pin(async move { first_of_two(breaker.admissible(), sleep).await.is_some() })
+            let wait = async move { first_of_two(breaker.admissible(), sleep).await.is_some() };
+            Mutex::new(Box::pin(wait) as BoxFuture<'static, bool>)
         });
-        wait.as_mut().poll(cx).map(|admissible| {
+        wait.get_mut().as_mut().poll(cx).map(|admissible| {
             self.wait = None;
             admissible
         })

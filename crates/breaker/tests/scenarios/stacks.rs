@@ -219,6 +219,15 @@ async fn a_service_that_cannot_fail_answers_refusals() {
     assert_eq!((metrics.ignored, metrics.total_failures), (1, 2));
 }
 
+/// Routers, axum's among them, ask for all of this.
+#[test]
+fn a_service_behind_a_breaker_is_as_shareable_as_without() {
+    fn shareable<S: Clone + Send + Sync + 'static>(_: &S) {}
+    let echo = tower::service_fn(|status: u16| ready(Ok::<_, Infallible>(status)));
+    let layer = BreakerLayer::new(Breaker::new("shared")).on_refused(|_: Refused| 503);
+    shareable(&layer.layer(echo));
+}
+
 #[tokio::test]
 async fn an_error_of_the_inner_poll_ready_is_passed_on() {
     #[derive(Debug)]
