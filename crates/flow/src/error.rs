@@ -93,7 +93,7 @@ pub enum FlowError {
         flow: String,
     },
     /// A value could not be encoded, or what is stored not decoded.
-    #[error("{what} of run `{run}`: {cause}")]
+    #[error("{cause}")]
     Value {
         /// The run's id.
         run: String,

@@ -49,9 +49,12 @@ pub struct StartReport {
     /// Unfinished runs.
     pub unfinished: usize,
     /// Those that run again at once.
-    pub resumed: usize,
+    pub running: usize,
     /// Those that wait for a timer, a signal or the like.
     pub waiting: usize,
+    /// Those whose record is damaged. They are left as they are, named in the log (`tracing`), and
+    /// every call on them says what is wrong.
+    pub damaged: usize,
 }
 
 impl Flows {
@@ -154,11 +157,18 @@ impl Flows {
             let page = page.map_err(FlowError::store(""))?;
             for entry in page.entries {
                 let id = String::from_utf8_lossy(entry.key.bytes()).into_owned();
-                let live: Live =
-                    runs::load(&entry.key, &entry.value).map_err(FlowError::store(&id))?;
                 report.unfinished += 1;
+                let live: Live = match runs::load(&entry.key, &entry.value) {
+                    Ok(live) => live,
+                    Err(error) => {
+                        // One damaged record must not keep every other run down.
+                        report.damaged += 1;
+                        tracing::error!(run = id, %error, "a run's record is damaged");
+                        continue;
+                    }
+                };
                 if engine.recover(&id, live) {
-                    report.resumed += 1;
+                    report.running += 1;
                 } else {
                     report.waiting += 1;
                 }
@@ -169,10 +179,10 @@ impl Flows {
         for run in engine.addressees().await? {
             engine.wake(&run, crate::signal::MAIL);
         }
-        engine.metrics.recovered.increment(u64::try_from(report.resumed).unwrap_or(u64::MAX));
+        engine.metrics.recovered.increment(u64::try_from(report.running).unwrap_or(u64::MAX));
         tracing::info!(
             unfinished = report.unfinished,
-            resumed = report.resumed,
+            running = report.running,
             waiting = report.waiting,
             "flows are started"
         );

@@ -75,7 +75,8 @@ impl<O> RunHandle<O> {
             what: format!("signal `{name}`"),
             cause: e.record().clone(),
         };
-        check_name(name).map_err(failed)?;
+        check_name(name)
+            .map_err(|e| FlowError::Invalid(format!("signal to run `{}`: {e}", self.id)))?;
         let value = self.engine.values.encode(&self.id, Of::Signal, name, value).map_err(failed)?;
         self.engine.send(&self.id, &Message::Signal { name: name.to_owned(), value }).await
     }

@@ -33,7 +33,7 @@ pub(crate) async fn run(what: &str, dir: &str, effects: &str) -> Result<()> {
         "fail" | "hang" | "look" => etl.start(RUN, "to rise again".to_owned()).await?,
         // Killed, not failed: it runs already.
         "recover" => {
-            if (recovered.unfinished, recovered.resumed) != (1, 1) {
+            if (recovered.unfinished, recovered.running) != (1, 1) {
                 return Err(format!("one run to recover, found {recovered:?}").into());
             }
             etl.run(RUN)

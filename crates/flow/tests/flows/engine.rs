@@ -105,7 +105,7 @@ fn a_run_started_before_the_flows_are_begins_with_them() {
         assert_eq!(w.effects.of("x"), 0);
         assert_eq!(run.state().await.unwrap(), RunState::Running);
         let report = flows.start().await.unwrap();
-        assert_eq!((report.unfinished, report.resumed, report.waiting), (1, 1, 0));
+        assert_eq!((report.unfinished, report.running, report.waiting), (1, 1, 0));
         assert_eq!(w.run(run.result()).await.unwrap(), 1);
         // Again it changes nothing.
         assert_eq!(flows.start().await.unwrap().unfinished, 0);
@@ -125,7 +125,7 @@ fn flows_opened_paused_recover_nothing_until_told() {
     w.life(async |flows| {
         let flow = w.register(&flows, "one", one_step);
         let report = flows.start().await.unwrap();
-        assert_eq!((report.unfinished, report.resumed), (3, 0));
+        assert_eq!((report.unfinished, report.running), (3, 0));
         // A signal does not begin it either; a new run begins at once.
         flow.run("a").signal("go", &()).await.unwrap();
         w.quiet().await;

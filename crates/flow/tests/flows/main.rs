@@ -9,6 +9,7 @@
 mod basics;
 mod cancel_blocked;
 mod children;
+mod damaged;
 mod engine;
 mod gates;
 mod listing;

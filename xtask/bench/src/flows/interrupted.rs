@@ -49,7 +49,7 @@ pub(super) fn run(kind: IndexKind) -> Result<()> {
             "{:>7}: {} interrupted runs recovered, all ended after {:.2?}, known after {known:.2?}; \
              store opened in {opened:.2?}",
             name(kind),
-            report.resumed,
+            report.running,
             watch.elapsed()
         );
         flows.shutdown().await;
