@@ -39,6 +39,10 @@ pub(crate) struct Inner {
     pub(crate) checkpoints: tokio::sync::OnceCell<resurge_checkpoint::Checkpoints>,
     #[cfg(feature = "flow")]
     pub(crate) flows: crate::flows::Slot,
+    #[cfg(feature = "breaker")]
+    pub(crate) breakers: crate::breakers::Slot,
+    #[cfg(feature = "supervisor")]
+    pub(crate) supervisor: crate::supervised::Slot,
     #[cfg(feature = "seal")]
     pub(crate) sealer: resurge_seal::Sealer,
     /// Held by whoever shuts down, so that a second caller waits for the first.
@@ -95,7 +99,7 @@ impl Resurge {
     }
 
     #[cfg_attr(
-        not(all(feature = "sled", feature = "flow")),
+        not(all(feature = "sled", any(feature = "flow", feature = "seal", feature = "breaker"))),
         expect(unused_variables, reason = "without the feature there is nothing to keep")
     )]
     pub(crate) fn new(store: Store, embedded: Option<Embedded>, builder: Builder) -> Self {
@@ -117,6 +121,10 @@ impl Resurge {
             checkpoints: tokio::sync::OnceCell::new(),
             #[cfg(feature = "flow")]
             flows: crate::flows::Slot::new(flows),
+            #[cfg(feature = "breaker")]
+            breakers: crate::breakers::Slot::new(builder.breakers),
+            #[cfg(feature = "supervisor")]
+            supervisor: crate::supervised::Slot::new(builder.supervisor),
             #[cfg(feature = "seal")]
             sealer,
             ending: tokio::sync::Mutex::new(false),
@@ -179,7 +187,8 @@ impl Resurge {
         self.inner.embedded.as_ref()
     }
 
-    /// Ends in order: flows stop at a step's boundary, journals take a final snapshot and close, then
+    /// Ends in order: the supervisor stops, flows stop at a step's boundary, breakers write down their
+    /// state, journals take a final snapshot and close, then
     /// logs, then the store, which makes
     /// everything submitted durable. Later calls on any handle answer that it is closed.
     ///

@@ -22,6 +22,10 @@ pub struct Builder {
     pub(crate) sealer: Option<resurge_seal::Sealer>,
     #[cfg(feature = "flow")]
     pub(crate) flows: resurge_flow::FlowsOptions,
+    #[cfg(feature = "breaker")]
+    pub(crate) breakers: resurge_breaker::RegistryOptions,
+    #[cfg(feature = "supervisor")]
+    pub(crate) supervisor: resurge_supervisor::SupervisorConfig,
 }
 
 impl Builder {
@@ -68,6 +72,22 @@ impl Builder {
     #[cfg_attr(docsrs, doc(cfg(feature = "flow")))]
     pub fn flows(mut self, options: resurge_flow::FlowsOptions) -> Self {
         self.flows = options;
+        self
+    }
+
+    /// Options of the app's breakers: the configuration of those nobody gave another one, and how many.
+    #[cfg(feature = "breaker")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
+    pub fn breakers(mut self, options: resurge_breaker::RegistryOptions) -> Self {
+        self.breakers = options;
+        self
+    }
+
+    /// The configuration of the app's supervisor.
+    #[cfg(feature = "supervisor")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "supervisor")))]
+    pub fn supervisor(mut self, config: resurge_supervisor::SupervisorConfig) -> Self {
+        self.supervisor = config;
         self
     }
 
@@ -122,6 +142,10 @@ impl fmt::Debug for Builder {
         out.field("sealer", &self.sealer);
         #[cfg(feature = "flow")]
         out.field("flows", &self.flows);
+        #[cfg(feature = "breaker")]
+        out.field("breakers", &self.breakers);
+        #[cfg(feature = "supervisor")]
+        out.field("supervisor", &self.supervisor);
         out.finish()
     }
 }

@@ -32,6 +32,14 @@ pub enum Error {
     #[cfg(feature = "session-token")]
     #[error(transparent)]
     Session(#[from] resurge_session_token::SessionError),
+    /// A breaker could not be made.
+    #[cfg(feature = "breaker")]
+    #[error(transparent)]
+    Breaker(#[from] resurge_breaker::BuildError),
+    /// The supervisor could not be opened or started.
+    #[cfg(feature = "supervisor")]
+    #[error(transparent)]
+    Supervisor(#[from] resurge_supervisor::SupervisorError),
     /// Flows could not be opened, registered or started.
     #[cfg(feature = "flow")]
     #[error(transparent)]
@@ -39,7 +47,7 @@ pub enum Error {
     /// The name is open already; a second handle would fence the first. Clone the first instead.
     #[error("{kind} `{name}` is open already; clone the handle that is")]
     AlreadyOpen {
-        /// `wal`, `snapshots`, `journal` or `checkpoints`.
+        /// `wal`, `snapshots`, `journal`, `checkpoints` and so on.
         kind: &'static str,
         /// The name it was opened under.
         name: String,

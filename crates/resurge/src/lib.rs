@@ -2,6 +2,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod app;
+#[cfg(feature = "breaker")]
+mod breakers;
 mod builder;
 mod error;
 #[cfg(feature = "flow")]
@@ -11,6 +13,8 @@ mod parts;
 #[cfg(feature = "session-token")]
 mod sessions;
 mod status;
+#[cfg(feature = "supervisor")]
+mod supervised;
 
 #[cfg(feature = "breaker")]
 #[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
@@ -46,6 +50,10 @@ pub use resurge_store as store;
 #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
 #[doc(inline)]
 pub use resurge_store_sled as store_sled;
+#[cfg(feature = "supervisor")]
+#[cfg_attr(docsrs, doc(cfg(feature = "supervisor")))]
+#[doc(inline)]
+pub use resurge_supervisor as supervisor;
 #[cfg(feature = "wal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "wal")))]
 #[doc(inline)]
@@ -56,7 +64,7 @@ pub use builder::Builder;
 pub use error::{Error, Result};
 #[cfg(feature = "breaker")]
 #[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
-pub use resurge_breaker::{Breaker, BreakerConfig};
+pub use resurge_breaker::{Breaker, BreakerConfig, BreakerError, BreakerLayer, RegistryOptions};
 #[cfg(feature = "checkpoint")]
 #[cfg_attr(docsrs, doc(cfg(feature = "checkpoint")))]
 pub use resurge_checkpoint::{CheckpointKey, CheckpointOptions, Checkpoints, StepPolicy};
@@ -79,6 +87,9 @@ pub use resurge_session_token::{ReusePolicy, SessionBuilder, SessionError, Sessi
 #[cfg_attr(docsrs, doc(cfg(feature = "snapshot")))]
 pub use resurge_snapshot::{SnapshotOptions, Snapshots};
 pub use resurge_store::{Clock, Durability, Namespace, Store, Timestamp, VirtualClock};
+#[cfg(feature = "supervisor")]
+#[cfg_attr(docsrs, doc(cfg(feature = "supervisor")))]
+pub use resurge_supervisor::{RecoveryManager, Repairable, SupervisorConfig};
 #[cfg(feature = "wal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "wal")))]
 pub use resurge_wal::{Lsn, Wal, WalOptions};

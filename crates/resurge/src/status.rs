@@ -72,6 +72,15 @@ pub enum PartStatus {
     /// Flows.
     #[cfg(feature = "flow")]
     Flows(resurge_flow::FlowsStatus),
+    /// Breakers.
+    #[cfg(feature = "breaker")]
+    Breakers {
+        /// Everything about each of them, by name.
+        breakers: Vec<resurge_breaker::BreakerMetrics>,
+    },
+    /// The supervisor.
+    #[cfg(feature = "supervisor")]
+    Supervisor(resurge_supervisor::RecoveryStatus),
     /// A journal.
     Journal {
         /// Its name.

@@ -1,0 +1,80 @@
+//! What the audit trail says about a resource: the part of its state that survives a crash.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use resurge_store::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::{AttemptOutcome, AuditEvent};
+use crate::failure::Failure;
+
+/// More beginnings than any configuration asks for.
+const BEGINNINGS: usize = 1_000;
+
+/// Attempts made for a resource, as the audit trail tells.
+///
+/// INVARIANT: changed by [`apply`](Self::apply) alone, live and in replay alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    pub(crate) attempts: u32,
+    /// The strategies of those attempts.
+    pub(crate) tried: Vec<Arc<str>>,
+    /// When attempts began, the newest last; also those before it was well.
+    pub(crate) beginnings: VecDeque<Timestamp>,
+    /// Times calls were suspended.
+    pub(crate) waits: u32,
+    pub(crate) exhausted: bool,
+    /// The attempt under way: its strategy.
+    pub(crate) running: Option<Arc<str>>,
+    /// The last failure.
+    pub(crate) failure: Option<Failure>,
+    /// How the last attempt ended.
+    pub(crate) last: Option<(Arc<str>, AttemptOutcome)>,
+}
+
+impl History {
+    pub(crate) fn apply(&mut self, at: Timestamp, event: &AuditEvent) {
+        match event {
+            AuditEvent::Recorded { failure } => self.failure = Some(failure.clone()),
+            AuditEvent::Began { strategy, failure, .. } => {
+                self.attempts = self.attempts.saturating_add(1);
+                self.tried.push(Arc::clone(strategy));
+                self.beginnings.push_back(at);
+                if self.beginnings.len() > BEGINNINGS {
+                    self.beginnings.pop_front();
+                }
+                self.running = Some(Arc::clone(strategy));
+                self.failure = Some(failure.clone());
+            }
+            AuditEvent::Ended { strategy, outcome, .. } => {
+                self.running = None;
+                if let AttemptOutcome::Waiting { .. } = outcome {
+                    self.waits = self.waits.saturating_add(1);
+                }
+                self.last = Some((Arc::clone(strategy), outcome.clone()));
+            }
+            AuditEvent::Exhausted { .. } => self.exhausted = true,
+            AuditEvent::Recovered { .. } => self.forget(),
+            AuditEvent::Revived => {
+                self.forget();
+                self.beginnings.clear();
+            }
+            AuditEvent::CircuitBreakerStateChange { .. }
+            | AuditEvent::Alert(_)
+            | AuditEvent::Summary(_) => {}
+        }
+    }
+
+    fn forget(&mut self) {
+        self.attempts = 0;
+        self.tried.clear();
+        self.waits = 0;
+        self.exhausted = false;
+    }
+
+    /// Nothing in it that matters for later attempts.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.attempts == 0 && self.beginnings.is_empty() && !self.exhausted
+    }
+}

@@ -1,0 +1,309 @@
+//! The handle: who is supervised, starting and stopping, looking.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use resurge_breaker::Breaker;
+use resurge_store::Store;
+use tokio::sync::{Notify, watch};
+
+use crate::alert::Alerts;
+use crate::audit::AuditTrail;
+use crate::builder::ManagerBuilder;
+use crate::config::SupervisorConfig;
+use crate::error::SupervisorError;
+use crate::health::Health;
+use crate::keeper;
+use crate::machine::Machine;
+use crate::repairable::Registration;
+use crate::resource::{Resource, Shared, Tasks};
+use crate::status::{
+    CircuitStatus, HealthStatus, RecoveryStatus, RepairReport, ResourceStatus, ShownTime,
+};
+use crate::strategy::{Known, RecoveryStrategy};
+
+/// Supervises resources: repairs those whose circuit opened, checks their health, alerts, and keeps an
+/// audit trail. Cheap to clone; clones are the same manager. It stops when the last one is dropped.
+///
+/// See the [crate's documentation](crate) for an example.
+#[derive(Clone)]
+pub struct RecoveryManager {
+    pub(crate) shared: Arc<Shared>,
+    state: Arc<Running>,
+}
+
+/// Whether it runs; ends what runs with the last handle.
+struct Running {
+    shared: Arc<Shared>,
+    on: Mutex<bool>,
+    /// Held by who starts or stops.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for resource in self.shared.resources.read().values() {
+            for task in resource.tasks.lock().take().into_iter().flat_map(|tasks| tasks.handles) {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl RecoveryManager {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let running = Running {
+            shared: Arc::clone(&shared),
+            on: Mutex::new(false),
+            changing: tokio::sync::Mutex::new(()),
+        };
+        Self { shared, state: Arc::new(running) }
+    }
+
+    /// On `store` with this configuration. As [`ManagerBuilder::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open(store: &Store, config: SupervisorConfig) -> Result<Self, SupervisorError> {
+        Self::builder().config(config).open(store).await
+    }
+
+    /// With more than a configuration.
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::new()
+    }
+
+    /// Supervises `resource` under `name`, from now on if it was started, and returns its breaker: the
+    /// one it had before, with the attempts made before. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ResourceExists`](SupervisorError::ResourceExists),
+    /// [`UnknownStrategy`](SupervisorError::UnknownStrategy), [`Config`](SupervisorError::Config),
+    /// [`Breaker`](SupervisorError::Breaker).
+    pub fn register(
+        &self,
+        name: &str,
+        resource: impl Into<Registration>,
+    ) -> Result<Breaker, SupervisorError> {
+        let shared = &self.shared;
+        let registration = resource.into();
+        let configured = shared.config.resources.get(name).cloned();
+        let config = registration.config.clone().or(configured).unwrap_or_default();
+        shared.config.check_resource(&config)?;
+        if *self.state.on.lock() {
+            self.check_strategy(config.strategy.as_deref())?;
+        }
+        let breaker = config.breaker.clone().unwrap_or_else(|| shared.config.breaker.clone());
+        let breaker = shared.breakers.get_with(name, breaker)?;
+        let mut resources = shared.resources.write();
+        if resources.contains_key(name) {
+            return Err(SupervisorError::ResourceExists(name.to_owned()));
+        }
+        let name: Arc<str> = Arc::from(name);
+        let history = shared.histories.lock().remove(&name).unwrap_or_default();
+        let health_config = config.health.clone().unwrap_or_else(|| shared.config.health.clone());
+        let resource = Arc::new(Resource {
+            name: Arc::clone(&name),
+            registration,
+            config,
+            health_config,
+            breaker: breaker.clone(),
+            machine: Mutex::new(Machine::new(Arc::clone(&shared.config), history)),
+            health: Mutex::new(Health::default()),
+            woken: Notify::new(),
+            tasks: Mutex::new(None),
+        });
+        if *self.state.on.lock() {
+            self.watch(&resource);
+        }
+        resources.insert(name, resource);
+        Ok(breaker)
+    }
+
+    /// Supervises `name` no longer; an attempt under way is given up. False when it was not supervised.
+    /// Its breaker, and the attempts made, are still there when it is registered again.
+    pub async fn unregister(&self, name: &str) -> bool {
+        let Some(resource) = self.shared.find(name) else { return false };
+        end(&resource).await;
+        let mut resources = self.shared.resources.write();
+        if resources.remove(name).is_none() {
+            return false;
+        }
+        let history = resource.machine.lock().history.clone();
+        self.shared.histories.lock().insert(Arc::clone(&resource.name), history);
+        true
+    }
+
+    /// Makes a strategy of your own known, for the failures it says it can recover.
+    ///
+    /// # Errors
+    /// [`StrategyExists`](SupervisorError::StrategyExists).
+    pub fn register_strategy(
+        &self,
+        strategy: impl RecoveryStrategy,
+    ) -> Result<(), SupervisorError> {
+        let mut known = self.shared.strategies.write();
+        if known.iter().any(|known| known.name() == strategy.name()) {
+            return Err(SupervisorError::StrategyExists(strategy.name().to_owned()));
+        }
+        known.push(Known::Custom(Arc::new(strategy)));
+        Ok(())
+    }
+
+    fn check_strategy(&self, name: Option<&str>) -> Result<(), SupervisorError> {
+        let known = self.shared.strategies.read();
+        match name {
+            Some(name) if !known.iter().any(|known| known.name() == name) => {
+                Err(SupervisorError::UnknownStrategy(name.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins to repair and to check health: what is down already, too. Stopped, it can be started
+    /// again. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`AlreadyRunning`](SupervisorError::AlreadyRunning);
+    /// [`UnknownStrategy`](SupervisorError::UnknownStrategy) when the configuration names one.
+    pub async fn start(&self) -> Result<(), SupervisorError> {
+        let _changing = self.state.changing.lock().await;
+        self.check_strategy(self.shared.config.default_strategy.as_deref())?;
+        let resources = self.shared.resources.read();
+        for resource in resources.values() {
+            self.check_strategy(resource.config.strategy.as_deref())?;
+        }
+        let mut running = self.state.on.lock();
+        if *running {
+            return Err(SupervisorError::AlreadyRunning);
+        }
+        *running = true;
+        for resource in resources.values() {
+            self.watch(resource);
+        }
+        Ok(())
+    }
+
+    /// Repairs and checks no more; an attempt under way is given up and audited as such. Calls go on
+    /// through the breakers. Stopping what does not run does nothing.
+    pub async fn stop(&self) {
+        let _changing = self.state.changing.lock().await;
+        let resources: Vec<_> = {
+            let resources = self.shared.resources.read();
+            *self.state.on.lock() = false;
+            resources.values().cloned().collect()
+        };
+        for resource in resources {
+            end(&resource).await;
+        }
+    }
+
+    fn watch(&self, resource: &Arc<Resource>) {
+        let (stop, stopped) = watch::channel(false);
+        let shared = &self.shared;
+        // ORDER: heard from here on, so that nothing gets lost until the task runs.
+        let events = resource.breaker.subscribe();
+        let keeper =
+            keeper::keep(Arc::clone(shared), Arc::clone(resource), events, stopped.clone());
+        let mut handles = vec![tokio::spawn(keeper)];
+        if shared.config.health_checking {
+            let health = keeper::watch_health(Arc::clone(shared), Arc::clone(resource), stopped);
+            handles.push(tokio::spawn(health));
+        }
+        *resource.tasks.lock() = Some(Tasks { stop, handles });
+    }
+
+    /// Lets attempts for `name` count from 1 again, also when it was given up. Repairs it if it is down.
+    ///
+    /// # Errors
+    /// [`UnknownResource`](SupervisorError::UnknownResource).
+    pub fn revive(&self, name: &str) -> Result<(), SupervisorError> {
+        let unknown = || SupervisorError::UnknownResource(name.to_owned());
+        let resource = self.shared.find(name).ok_or_else(unknown)?;
+        resource.machine.lock().revive(resource.breaker.state(), self.shared.at());
+        self.shared.publish_later(&resource);
+        resource.wake();
+        Ok(())
+    }
+
+    /// The breaker of a resource, to be used where calls are made.
+    pub fn breaker(&self, name: &str) -> Option<Breaker> {
+        self.shared.find(name).map(|resource| resource.breaker.clone())
+    }
+
+    /// Alerts from now on.
+    pub fn alerts(&self) -> Alerts {
+        Alerts(self.shared.alerts.subscribe())
+    }
+
+    /// The audit trail as it is now.
+    ///
+    /// # Errors
+    /// [`Journal`](SupervisorError::Journal).
+    pub async fn audit(&self) -> Result<AuditTrail, SupervisorError> {
+        Ok(AuditTrail(self.shared.journal.read().await?))
+    }
+
+    /// How everything is. Reads memory only.
+    pub fn status(&self) -> RecoveryStatus {
+        let resources: Vec<_> = self.shared.resources.read().values().cloned().collect();
+        let shown = |resource: Arc<Resource>| (Arc::clone(&resource.name), show(&resource));
+        RecoveryStatus {
+            running: *self.state.on.lock(),
+            auto_recovery: self.shared.config.auto_recovery,
+            health_checking: self.shared.config.health_checking,
+            plugins: resources.into_iter().map(shown).collect(),
+        }
+    }
+}
+
+/// Ends the tasks of a resource.
+async fn end(resource: &Resource) {
+    let Some(Tasks { stop, handles }) = resource.tasks.lock().take() else { return };
+    stop.send_replace(true);
+    for task in handles {
+        if let Err(error) = task.await {
+            tracing::error!(resource = &*resource.name, %error, "a task did not end cleanly");
+        }
+    }
+}
+
+fn show(resource: &Resource) -> ResourceStatus {
+    let metrics = resource.breaker.metrics();
+    let circuit_breaker = CircuitStatus {
+        state: metrics.state,
+        total_requests: metrics.total_requests,
+        total_failures: metrics.total_failures,
+        failure_rate: metrics.failure_rate,
+        mode: metrics.mode,
+        next_retry_time: metrics.next_retry_time.map(ShownTime),
+    };
+    let health = resource.health.lock();
+    let health_check = HealthStatus {
+        last_check: health.last.as_ref().map(|report| report.timestamp),
+        last_result: health.last.clone(),
+        consecutive_fails: health.consecutive_fails,
+    };
+    drop(health);
+    let machine = resource.machine.lock();
+    let history = &machine.history;
+    let recovery = RepairReport {
+        repairing: history.running.clone(),
+        attempts: history.attempts,
+        exhausted: history.exhausted,
+        last_strategy: history.last.as_ref().map(|(strategy, _)| Arc::clone(strategy)),
+        last_outcome: history.last.as_ref().map(|(_, outcome)| outcome.clone()),
+        coalesced_failures: machine.coalesced,
+        alerts: machine.alarms.raised().to_vec(),
+    };
+    drop(machine);
+    ResourceStatus { circuit_breaker, health_check, recovery }
+}
+
+impl fmt::Debug for RecoveryManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("RecoveryManager");
+        out.field("running", &*self.state.on.lock()).finish_non_exhaustive()
+    }
+}
