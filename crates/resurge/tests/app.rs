@@ -242,3 +242,27 @@ async fn memoised_steps_of_flows_are_among_the_checkpoints_of_the_app() {
     assert_eq!((stats.stored, stats.hits), (1, 1));
     app.shutdown().await.unwrap();
 }
+
+#[cfg(feature = "session-token")]
+#[tokio::test]
+async fn sessions_are_in_the_status_and_closed_with_the_app() {
+    use resurge::{KeyRing, Sealer, SensitivePolicy, SessionError};
+    let ring = KeyRing::from_bytes(1, &[7, 1, 8, 2].repeat(8)).unwrap();
+    let app = Resurge::builder().sealer(Sealer::new(ring, SensitivePolicy::new())).in_memory();
+    let sessions = app.sessions("carts", |builder| builder).await.unwrap();
+    let token = sessions.create("socket-7").await.unwrap();
+    assert!(matches!(
+        app.sessions("carts", |builder| builder).await,
+        Err(resurge::Error::AlreadyOpen { kind: "sessions", .. })
+    ));
+    let status = serde_json::to_value(app.status()).unwrap();
+    assert_eq!(status["parts"][0]["kind"], "sessions");
+    assert_eq!(status["parts"][0]["stats"]["created"], 1);
+    app.shutdown().await.unwrap();
+    assert!(matches!(sessions.save(&token, &1).await, Err(SessionError::Closed)));
+
+    // Without a key there are none.
+    let keyless = Resurge::in_memory();
+    let refused = keyless.sessions("carts", |builder| builder).await;
+    assert!(matches!(refused, Err(resurge::Error::Session(SessionError::Config(_)))));
+}

@@ -92,6 +92,10 @@ impl Indexed {
         Self { store, layout, limits, structure: tokio::sync::Mutex::new(()) }
     }
 
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }

@@ -25,8 +25,16 @@ impl Layout {
         Ok(Self { ns: Namespace::new(&format!("session/{name}"))? })
     }
 
+    pub(crate) fn name(&self) -> String {
+        self.ns.name().to_owned()
+    }
+
     pub(crate) fn record(&self, id: RecordId) -> Result<Key> {
         self.key(&[&[RECORD], &id.0])
+    }
+
+    pub(crate) fn records(&self) -> KeyRange {
+        self.ns.prefix([RECORD])
     }
 
     /// Ordered by when there is nothing left to be kept.

@@ -17,6 +17,7 @@ mod options;
 mod own_store;
 mod policy;
 mod record_id;
+mod reseal;
 mod serializer;
 mod standing;
 mod stored;
@@ -33,6 +34,7 @@ pub use metrics::SessionStats;
 pub use own_store::{StoredState, TokenStore};
 pub use policy::{Eviction, OnDuplicate, ReusePolicy, TokenKind};
 pub use record_id::RecordId;
+pub use reseal::SealedSessions;
 pub use serializer::{Format, Serializer, StateValue};
 pub use token::Token;
 #[cfg(feature = "tower")]

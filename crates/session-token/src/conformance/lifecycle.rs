@@ -98,32 +98,28 @@ pub(super) async fn background(world: World) -> CaseResult {
     sessions.save(&token, &7_u8).await?;
     for _ in 0..20 {
         world.clock.advance(MINUTE);
-        settle(&world).await;
+        until("the task sleeps again", || world.clock.sleepers() > 0).await?;
     }
     ensure!(sessions.stats().cleaned == 1, "{:?}", sessions.stats());
     sessions.close().await?;
     ensure!(world.clock.sleepers() == 0, "the task is still there");
 
     let dropped = world.builder().name("dropped").cleanup_interval(MINUTE).build()?;
-    settle(&world).await;
+    until("the task sleeps", || world.clock.sleepers() > 0).await?;
     drop(dropped);
-    for _ in 0..1_000 {
-        if world.clock.sleepers() == 0 {
-            return Ok(());
-        }
-        tokio::task::yield_now().await;
-    }
-    Err(CaseFailure::new("the task outlives its manager"))
+    until("the task ends with its manager", || world.clock.sleepers() == 0).await
 }
 
-/// Until the background sleeps again.
-async fn settle(world: &World) {
-    for _ in 0..10_000 {
-        if world.clock.sleepers() > 0 {
-            return;
+/// Waits for what other tasks do, as long as it takes on a busy machine.
+async fn until(what: &str, done: impl Fn() -> bool) -> CaseResult {
+    let waiting = async {
+        while !done() {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    let waited = tokio::time::timeout(patience, waiting).await;
+    waited.map_err(|_| CaseFailure::new(format!("{what}: it does not")))
 }
 
 pub(super) async fn close_and_reopen(mut world: World) -> CaseResult {

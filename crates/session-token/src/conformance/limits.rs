@@ -59,17 +59,22 @@ pub(super) async fn eviction(world: World) -> CaseResult {
 
 /// That a family was revoked is not forgotten to make room.
 pub(super) async fn revocations_stay(world: World) -> CaseResult {
-    let sessions = world.builder().max_entries(3).build()?;
-    let token = sessions.create("socket-7").await?;
-    sessions.save(&token, &7_u8).await?;
-    sessions.revoke(&token).await?;
-    for n in 0..20 {
-        sessions.create(format!("other-{n}")).await?;
+    // With one lifetime, what is left of a revoked session would be the first to go.
+    let one_lifetime = world.builder().name("one").ttl(MINUTE * 60 * 24);
+    for builder in [world.builder(), one_lifetime] {
+        let sessions = builder.max_entries(3).build()?;
+        let token = sessions.create("socket-7").await?;
+        sessions.save(&token, &7_u8).await?;
+        sessions.revoke(&token).await?;
+        for n in 0..20 {
+            world.clock.advance(SECOND);
+            sessions.create(format!("other-{n}")).await?;
+        }
+        ensure_err!(sessions.recover::<u8>(&token).await, SessionError::Revoked);
+        world.clock.advance(MINUTE * 60);
+        sessions.cleanup_expired(1_000).await?;
+        ensure_err!(sessions.recover::<u8>(&token).await, SessionError::Revoked);
     }
-    ensure_err!(sessions.recover::<u8>(&token).await, SessionError::Revoked);
-    world.clock.advance(MINUTE * 60);
-    sessions.cleanup_expired(1_000).await?;
-    ensure_err!(sessions.recover::<u8>(&token).await, SessionError::Revoked);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::error::{Result, SessionError};
 use crate::indexed::{ATTEMPTS, Changed, contended};
 use crate::layout::subject_hash;
 use crate::record_id::RecordId;
+use crate::reseal::SealedSessions;
 use crate::standing::Standing;
 use crate::token::Token;
 
@@ -101,6 +102,16 @@ impl SessionManager {
             }
         }
         Err(contended())
+    }
+
+    /// Its sealed sessions, for a [rotation of keys](resurge_seal::Reencrypt).
+    ///
+    /// # Errors
+    /// `Unsupported` with storage of your own.
+    pub fn sealed_sessions(&self) -> Result<SealedSessions> {
+        let layout = self.core.backend.indexed("be searched for sealed states")?.layout().clone();
+        let purpose = self.core.options.purpose.clone();
+        Ok(SealedSessions { name: layout.name(), layout, purpose })
     }
 
     /// The live sessions of a subject, oldest first. Those that cannot be read are left out.

@@ -12,10 +12,9 @@ use super::Core;
 use crate::error::{Result, SessionError};
 use crate::keys::HASH;
 use crate::record_id::RecordId;
+use crate::reseal::{self, SUBJECT, state_name};
 use crate::serializer::{Format, StateValue};
 use crate::stored::{HASH_LEN, StoredSession};
-
-const SUBJECT: &str = "subject";
 
 /// A state, encoded.
 pub(super) struct Encoded {
@@ -85,7 +84,7 @@ impl Core {
     }
 
     fn scope(&self) -> String {
-        format!("session/{}", self.options.purpose)
+        reseal::scope(&self.options.purpose)
     }
 
     pub(super) fn subject(&self, id: RecordId, session: &StoredSession) -> Result<String> {
@@ -148,8 +147,4 @@ impl Core {
         }
         Ok(value)
     }
-}
-
-fn state_name(schema: u32, codec: u8) -> String {
-    format!("state/{schema}/{codec}")
 }
