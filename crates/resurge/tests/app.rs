@@ -253,7 +253,7 @@ async fn sessions_are_in_the_status_and_closed_with_the_app() {
     let token = sessions.create("socket-7").await.unwrap();
     assert!(matches!(
         app.sessions("carts", |builder| builder).await,
-        Err(resurge::Error::AlreadyOpen { kind: "sessions", .. })
+        Err(Error::AlreadyOpen { kind: "sessions", .. })
     ));
     let status = serde_json::to_value(app.status()).unwrap();
     assert_eq!(status["parts"][0]["kind"], "sessions");
@@ -264,5 +264,5 @@ async fn sessions_are_in_the_status_and_closed_with_the_app() {
     // Without a key there are none.
     let keyless = Resurge::in_memory();
     let refused = keyless.sessions("carts", |builder| builder).await;
-    assert!(matches!(refused, Err(resurge::Error::Session(SessionError::Config(_)))));
+    assert!(matches!(refused, Err(Error::Session(SessionError::Config(_)))));
 }
