@@ -193,7 +193,7 @@ impl SessionBuilder {
         self
     }
 
-    /// The longest token with a sealed state, in characters; 32 KiB by default. Browsers keep cookies up to 4,096
+    /// The longest token with a sealed state, in characters; 32 KiB by default, 64 KiB at most. Browsers keep cookies up to 4,096
     /// bytes with name and attributes: take 3,800 for one.
     pub fn max_token_len(mut self, characters: usize) -> Self {
         self.options.max_token_len = characters;
@@ -370,7 +370,7 @@ impl SessionBuilder {
             return refuse("the largest state is 1 byte to 8 MiB");
         }
         if options.max_token_len > MAX_TEXT {
-            return refuse("the longest token is 1 MiB");
+            return refuse("the longest token is 64 KiB");
         }
         let custom = |format: &Format| matches!(format, Format::Custom(_));
         let formats = options.known.iter().chain(Some(&options.format));

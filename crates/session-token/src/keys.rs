@@ -56,6 +56,8 @@ impl Keys {
                 let reloaded = self.ring.reload().await;
                 if let Err(error) = reloaded {
                     tracing::debug!(kind = %error.kind(), "the key ring was not read again");
+                } else if let Err(error) = self.ring.ready_for(id).await {
+                    return Err(SessionError::of_key(error));
                 }
                 self.derive(id, label)
             }

@@ -44,9 +44,8 @@ impl Token {
 
 impl From<&str> for Token {
     fn from(text: &str) -> Self {
-        // No longer than a token can be: the rest would only be copied to be refused.
-        let end = text.len().min(MAX_TEXT + 1);
-        let text = text.get(..end).unwrap_or_default();
+        // What is too long for any token is not even copied; nothing at all is refused just the same.
+        let text = if text.len() > MAX_TEXT { "" } else { text };
         Self { text: Zeroizing::new(text.to_owned()), epoch: None }
     }
 }
@@ -58,7 +57,7 @@ impl From<String> for Token {
 }
 
 /// The longest text of any kind of token, whatever a manager allows, in bytes.
-pub(crate) const MAX_TEXT: usize = 1 << 20;
+pub(crate) const MAX_TEXT: usize = 64 << 10;
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,3 +84,15 @@ impl PartialEq for Token {
 }
 
 impl Eq for Token {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_not_copied() {
+        let longest = "A".repeat(MAX_TEXT);
+        assert_eq!(Token::from(longest.as_str()).expose(), longest);
+        assert_eq!(Token::from(format!("{longest}A").as_str()).expose(), "");
+    }
+}

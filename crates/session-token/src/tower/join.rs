@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::token::{MAX_TEXT, Token};
+use crate::token::Token;
+
+/// A longer message is no join; it would only be parsed to be refused. In bytes.
+const MAX_MESSAGE: usize = 1 << 20;
 
 #[derive(Deserialize)]
 struct Join {
@@ -19,7 +22,7 @@ struct Payload {
 }
 
 /// The token in the first message of a WebSocket: its field `_recovery`, or that of its `payload`. `None` when there is
-/// none, or when the message is no JSON object; everything else in it is left alone.
+/// none, or when the message is no JSON object of at most 1 MiB; everything else in it is left alone.
 ///
 /// ```
 /// use resurge_session_token::join_token;
@@ -28,7 +31,7 @@ struct Payload {
 /// assert!(join_token(r#"{"event": "join"}"#).is_none());
 /// ```
 pub fn join_token(message: &str) -> Option<Token> {
-    if message.len() > MAX_TEXT {
+    if message.len() > MAX_MESSAGE {
         return None;
     }
     let join: Join = serde_json::from_str(message).ok()?;

@@ -59,6 +59,23 @@ fn every_changed_bit_is_refused() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_text_is_read_that_was_not_written(
+        text in "(st1\\.)?[A-Za-z0-9_=+/. -]{0,140}",
+        body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120),
+    ) {
+        let mac = ring().derive(KEY, "st1/mac").unwrap();
+        for text in [text, super::text(&body)] {
+            for kind in [KIND_REFERENCE, KIND_SEALED] {
+                let parsed = SignedToken::parse(&text, kind, 256);
+                proptest::prop_assert!(parsed.and_then(|token| token.verify(&mac)).is_err());
+            }
+        }
+        drop(crate::stored::StoredSession::decode(body.into()));
+    }
+}
+
 #[test]
 fn a_debug_shows_the_start_of_the_record_id() {
     assert_eq!(shown(GOLDEN), Some([0xa0, 0xa1, 0xa2, 0xa3]));
