@@ -109,9 +109,7 @@ impl Machine {
             let outcome = AttemptOutcome::Interrupted;
             self.say(now, AuditEvent::Ended { attempt, strategy, outcome, took });
         }
-        if state == State::Closed {
-            self.wanted = false;
-        } else {
+        if state != State::Closed {
             self.want(now);
         }
     }

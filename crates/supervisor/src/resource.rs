@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use resurge_breaker::{Breaker, BreakerRegistry};
+use resurge_breaker::{Breaker, BreakerRegistry, Reason, State};
 use resurge_store::{Clock, Store};
 use resurge_wal::Append;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
@@ -145,9 +145,19 @@ impl Resource {
     /// What its breaker counted.
     pub(crate) fn seen(&self, now: At) -> Seen {
         let metrics = self.breaker.metrics();
+        let by_probes = matches!(
+            metrics.reason,
+            Some(Reason::ProbeFailed | Reason::ProbesSlow | Reason::ProbesHung)
+        );
+        let of_calls = match metrics.state {
+            State::Closed => true,
+            State::Open => !by_probes,
+            _ => false,
+        };
         Seen {
             consecutive_failures: metrics.consecutive_failures,
-            failure_rate: metrics.window.failure_rate,
+            // A probe or two are no rate.
+            failure_rate: metrics.window.failure_rate.filter(|_| of_calls),
             down_for: metrics.down_since.map(|since| now.wall.saturating_since(since)),
         }
     }

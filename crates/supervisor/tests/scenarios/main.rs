@@ -6,7 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod health;
+mod knobs;
 mod matrix;
 mod recovery;
 mod restart;
+mod watching;
 mod world;

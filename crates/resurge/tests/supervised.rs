@@ -1,0 +1,78 @@
+//! Breakers and supervisor of the app, on its store.
+#![cfg(all(feature = "sled", feature = "supervisor"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use resurge::breaker::{RegistryOptions, State};
+use resurge::store::BoxFuture;
+use resurge::supervisor::{BoxError, Health, Repairable};
+use resurge::{BreakerConfig, Error, Resurge, SupervisorConfig};
+
+struct Plugin;
+
+impl Repairable for Plugin {
+    fn shutdown(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn load(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn health(&self) -> BoxFuture<'_, Result<Health, BoxError>> {
+        Box::pin(async { Ok(Health::healthy()) })
+    }
+}
+
+#[tokio::test]
+async fn a_breaker_is_one_for_all_who_ask_and_open_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = Resurge::open(dir.path().join("state")).await.unwrap();
+    let one = app.breaker("payments").await.unwrap();
+    let same = app.breaker_with("payments", BreakerConfig::fast()).await.unwrap();
+    one.trip("down");
+    assert_eq!(same.state(), State::Open);
+    app.shutdown().await.unwrap();
+    assert!(matches!(app.breaker("payments").await, Err(Error::ShutDown)));
+
+    let app = Resurge::open(dir.path().join("state")).await.unwrap();
+    app.breakers().await.unwrap();
+    let status = serde_json::to_value(app.status()).unwrap();
+    assert_eq!(status["parts"][0]["kind"], "breakers");
+    assert_eq!(status["parts"][0]["breakers"][0]["name"], "app/payments");
+    assert_eq!(status["parts"][0]["breakers"][0]["state"], "open");
+    assert_eq!(app.breaker("payments").await.unwrap().state(), State::Open);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_options_of_breakers_are_those_of_the_builder() {
+    let options = RegistryOptions::default().config(BreakerConfig::fast());
+    let app = Resurge::builder().breakers(options).in_memory();
+    let breaker = app.breaker("x").await.unwrap();
+    assert_eq!(*breaker.config(), BreakerConfig::fast());
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_supervisor_runs_over_the_apps_breakers_and_ends_with_the_app() {
+    let config = SupervisorConfig { auto_recovery: false, ..SupervisorConfig::default() };
+    let app = Resurge::builder().supervisor(config).in_memory();
+    let breaker = app.breaker("mailer").await.unwrap();
+    let manager = app.supervisor().await.unwrap();
+    manager.register("mailer", Plugin).unwrap();
+    breaker.trip("down");
+    assert_eq!(manager.breaker("mailer").unwrap().state(), State::Open, "the same circuit");
+    let again = app.supervisor().await.unwrap();
+    assert!(again.breaker("mailer").is_some(), "the same supervisor");
+    let status = serde_json::to_value(app.status()).unwrap();
+    let parts = status["parts"].as_array().unwrap();
+    let part = parts.iter().find(|part| part["kind"] == "supervisor").unwrap();
+    assert_eq!((&part["running"], &part["auto_recovery"]), (&true.into(), &false.into()));
+    assert_eq!(part["plugins"]["mailer"]["circuit_breaker"]["state"], "open");
+    app.shutdown().await.unwrap();
+    assert!(!manager.status().running);
+    assert!(matches!(app.supervisor().await, Err(Error::ShutDown)));
+}
