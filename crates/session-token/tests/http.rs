@@ -182,6 +182,12 @@ async fn cookies_are_as_configured() {
         assert!(set.starts_with(start) && set.ends_with(end), "{set}");
         assert!(!answer.headers().contains_key("x-recovery-token"));
     }
+    let name = http::HeaderName::from_static("x-mine");
+    let own = Site { layer: site.layer.clone().header(name), ..site.clone() };
+    let answer = own.get("/", &[]).await;
+    let token = answer.headers()["x-mine"].to_str().unwrap().to_owned();
+    assert_eq!(own.get("/", &[("x-mine", &token)]).await.body().1, 2);
+    assert_eq!(own.get("/", &[("x-recovery-token", &token)]).await.body().1, 1);
     let without = Site { layer: site.layer.clone().cookie(None), ..site };
     assert_eq!(cookie(&without.get("/", &[]).await), None);
 }

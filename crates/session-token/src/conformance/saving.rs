@@ -1,7 +1,7 @@
 //! Saves: versions, owners, limits, and what ended stays ended.
 
 use super::{CaseResult, MINUTE, SECOND, World};
-use crate::{ReusePolicy, SessionError};
+use crate::{ReusePolicy, SessionError, TokenKind};
 
 pub(super) async fn versions(world: World) -> CaseResult {
     let sessions = world.builder().build()?;
@@ -97,6 +97,15 @@ pub(super) async fn sizes(world: World) -> CaseResult {
     let refused = sessions.save(&token, &too_large).await;
     ensure_err!(refused, SessionError::TooLarge { len: 103, limit: 102 });
     ensure!(sessions.peek::<String>(&token).await?.state == fits, "the state is gone");
+
+    // Where the state travels in the token, the token is limited too.
+    let carried = world.builder().name("carried").token_kind(TokenKind::SealedState);
+    let carried = carried.max_token_len(300).build()?;
+    let token = carried.create("socket-7").await?;
+    let token = carried.save(&token, &"x".repeat(20)).await?.token;
+    let refused = carried.save(&token, &fits).await;
+    ensure_err!(refused, SessionError::TooLarge { limit: 300, .. });
+    ensure!(carried.recover::<String>(&token).await?.state.len() == 20, "the state is gone");
     Ok(())
 }
 
