@@ -124,7 +124,7 @@ impl Resurge {
             #[cfg(feature = "breaker")]
             breakers: crate::breakers::Slot::new(builder.breakers),
             #[cfg(feature = "supervisor")]
-            supervisor: crate::supervised::Slot::new(builder.supervisor),
+            supervisor: crate::supervised::Slot::new(builder.supervisor, builder.strategies),
             #[cfg(feature = "seal")]
             sealer,
             ending: tokio::sync::Mutex::new(false),

@@ -26,6 +26,8 @@ pub struct Builder {
     pub(crate) breakers: resurge_breaker::RegistryOptions,
     #[cfg(feature = "supervisor")]
     pub(crate) supervisor: resurge_supervisor::SupervisorConfig,
+    #[cfg(feature = "supervisor")]
+    pub(crate) strategies: Vec<std::sync::Arc<dyn resurge_supervisor::RecoveryStrategy>>,
 }
 
 impl Builder {
@@ -91,6 +93,14 @@ impl Builder {
         self
     }
 
+    /// A strategy of your own for the app's supervisor.
+    #[cfg(feature = "supervisor")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "supervisor")))]
+    pub fn strategy(mut self, strategy: impl resurge_supervisor::RecoveryStrategy) -> Self {
+        self.strategies.push(std::sync::Arc::new(strategy));
+        self
+    }
+
     /// Opens the embedded store in `path`, or creates it when the directory is absent or empty.
     ///
     /// # Errors
@@ -145,7 +155,7 @@ impl fmt::Debug for Builder {
         #[cfg(feature = "breaker")]
         out.field("breakers", &self.breakers);
         #[cfg(feature = "supervisor")]
-        out.field("supervisor", &self.supervisor);
+        out.field("supervisor", &self.supervisor).field("strategies", &self.strategies.len());
         out.finish()
     }
 }

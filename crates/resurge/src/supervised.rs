@@ -1,6 +1,8 @@
 //! The app's supervisor: over the app's breakers, started when it is asked for, ended with the app.
 
-use resurge_supervisor::{RecoveryManager, SupervisorConfig};
+use std::sync::Arc;
+
+use resurge_supervisor::{RecoveryManager, RecoveryStrategy, SupervisorConfig};
 use tokio::sync::OnceCell;
 
 use crate::app::{Part, Resurge};
@@ -10,19 +12,22 @@ use crate::status::PartStatus;
 /// The app's supervisor, once somebody asked for it.
 pub(crate) struct Slot {
     config: SupervisorConfig,
+    strategies: Vec<Arc<dyn RecoveryStrategy>>,
     manager: OnceCell<RecoveryManager>,
 }
 
 impl Slot {
-    pub(crate) fn new(config: SupervisorConfig) -> Self {
-        Self { config, manager: OnceCell::new() }
+    pub(crate) fn new(
+        config: SupervisorConfig,
+        strategies: Vec<Arc<dyn RecoveryStrategy>>,
+    ) -> Self {
+        Self { config, strategies, manager: OnceCell::new() }
     }
 }
 
 impl Resurge {
     /// The app's supervisor, running. A resource registered under a name is behind the app's breaker of
-    /// that name. [`shutdown`](Self::shutdown) stops it before everything else. Strategies of your own
-    /// that the configuration names: register them with a manager of your own, or stop this one first.
+    /// that name. [`shutdown`](Self::shutdown) stops it before everything else.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,14 +62,17 @@ impl Resurge {
         if self.is_shut_down() {
             return Err(Error::ShutDown);
         }
-        Ok(slot.manager.get_or_try_init(|| self.open_supervisor(&slot.config)).await?.clone())
+        Ok(slot.manager.get_or_try_init(|| self.open_supervisor(slot)).await?.clone())
     }
 
-    async fn open_supervisor(&self, config: &SupervisorConfig) -> Result<RecoveryManager> {
+    async fn open_supervisor(&self, slot: &Slot) -> Result<RecoveryManager> {
         let breakers = self.breakers().await?;
         let claim = self.claim("supervisor", "supervisor")?;
-        let builder = RecoveryManager::builder().config(config.clone()).breakers(breakers);
+        let builder = RecoveryManager::builder().config(slot.config.clone()).breakers(breakers);
         let manager = builder.open(self.store()).await?;
+        for strategy in &slot.strategies {
+            manager.register_strategy(Arc::clone(strategy))?;
+        }
         manager.start().await?;
         let (closing, shown) = (manager.clone(), manager.clone());
         let part = Part {

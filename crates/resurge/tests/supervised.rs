@@ -9,7 +9,7 @@
 
 use resurge::breaker::{RegistryOptions, State};
 use resurge::store::BoxFuture;
-use resurge::supervisor::{BoxError, Health, Repairable};
+use resurge::supervisor::{BoxError, CustomStrategy, Health, Repairable};
 use resurge::{BreakerConfig, Error, Resurge, SupervisorConfig};
 
 struct Plugin;
@@ -75,4 +75,17 @@ async fn the_supervisor_runs_over_the_apps_breakers_and_ends_with_the_app() {
     app.shutdown().await.unwrap();
     assert!(!manager.status().running);
     assert!(matches!(app.supervisor().await, Err(Error::ShutDown)));
+}
+
+#[tokio::test]
+async fn a_strategy_of_ones_own_is_known_before_the_configuration_names_it() {
+    let own = || CustomStrategy::new("own", 1, |_| true, |_| async { Ok(()) });
+    let default_strategy = Some("own".to_owned());
+    let config = SupervisorConfig { default_strategy, ..SupervisorConfig::default() };
+    let app = Resurge::builder().supervisor(config.clone()).strategy(own()).in_memory();
+    assert!(app.supervisor().await.is_ok());
+    app.shutdown().await.unwrap();
+    let app = Resurge::builder().supervisor(config).in_memory();
+    assert!(matches!(app.supervisor().await, Err(Error::Supervisor(_))));
+    app.shutdown().await.unwrap();
 }

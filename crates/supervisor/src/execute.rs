@@ -48,6 +48,7 @@ impl RecoveryManager {
             let now = shared.at();
             let failure = Failure::new(kind, why).noted(now.wall);
             resource.machine.lock().note(failure, now);
+            shared.publish_later(&resource);
             resource.wake();
         };
         let call = async {
@@ -102,7 +103,8 @@ impl RecoveryManager {
         let resource = shared.find(name).ok_or_else(unknown)?;
         let (now, kind) = (shared.at(), failure.kind);
         // ORDER: told before the breaker, which may open by it.
-        resource.machine.lock().record(failure.noted(now.wall), now);
+        let state = resource.breaker.state();
+        resource.machine.lock().record(failure.noted(now.wall), state, now);
         let written = shared.publish(&resource);
         if resource.breaker.check().is_none()
             && let Ok(permit) = resource.breaker.acquire()

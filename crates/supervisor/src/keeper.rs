@@ -217,11 +217,12 @@ fn healthy(shared: &Shared, resource: &Resource) {
 }
 
 fn unhealthy(shared: &Arc<Shared>, resource: &Resource, failure: Failure, fails: u32) {
-    if !matches!(resource.breaker.state(), State::Closed | State::HalfOpen) {
+    let state = resource.breaker.state();
+    if !matches!(state, State::Closed | State::HalfOpen) {
         return;
     }
     let now = shared.at();
-    resource.machine.lock().record(failure.noted(now.wall), now);
+    resource.machine.lock().record(failure.noted(now.wall), state, now);
     resource.breaker.trip(&format!("{fails} health checks failed"));
     shared.publish_later(resource);
 }

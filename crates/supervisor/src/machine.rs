@@ -65,7 +65,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(config: Arc<SupervisorConfig>, history: History) -> Self {
-        let alarms = Alarms::new(config.alerting, config.alerts.clone());
+        let mut alarms = Alarms::new(config.alerting, config.alerts.clone());
+        if history.exhausted {
+            // Somebody was alerted before the restart.
+            alarms.raise(AlertKind::Exhausted { attempts: history.attempts });
+        }
         Self {
             config,
             history,
@@ -122,15 +126,17 @@ impl Machine {
         }
     }
 
-    /// Somebody recorded a failure.
-    pub(crate) fn record(&mut self, failure: Failure, now: At) {
+    /// Somebody recorded a failure, with the circuit in this state.
+    pub(crate) fn record(&mut self, failure: Failure, state: State, now: At) {
         if self.history.running.is_some() {
             self.coalesced += 1;
             return;
         }
         self.noted = Some(failure.clone());
         self.say(now, AuditEvent::Recorded { failure });
-        if self.config.repair_on == RepairOn::Failure {
+        // What nothing could recover when the circuit opened may be another failure by now.
+        let down = state == State::Open && !self.is_suspended(now);
+        if down || self.config.repair_on == RepairOn::Failure {
             self.want(now);
         }
     }
@@ -138,7 +144,7 @@ impl Machine {
     /// A call failed; the trail hears of it when the circuit opens.
     pub(crate) fn note(&mut self, failure: Failure, now: At) {
         if self.config.repair_on == RepairOn::Failure {
-            return self.record(failure, now);
+            return self.record(failure, State::Closed, now);
         }
         if self.history.running.is_none() {
             self.noted = Some(failure);
@@ -162,6 +168,7 @@ impl Machine {
             State::HalfOpen => {
                 // Probes decide from here on.
                 self.wanted = false;
+                self.retry_at = None;
                 self.suspended_until = None;
             }
             _ => {}
@@ -195,8 +202,8 @@ impl Machine {
         }
         if state == State::Closed {
             self.alarms.closed();
-            if !self.wanted || self.config.repair_on == RepairOn::Open {
-                self.wanted = false;
+            self.wanted &= self.config.repair_on == RepairOn::Failure;
+            if !self.wanted || self.history.exhausted {
                 self.retry_at = None;
                 return Next::Wait(self.watch_for_relapse(now));
             }
@@ -224,6 +231,7 @@ impl Machine {
             return Some(well_at);
         }
         self.say(now, AuditEvent::Recovered { attempts });
+        self.wanted = false;
         self.alarms.recovered();
         None
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +146,24 @@ pub trait RecoveryStrategy: Send + Sync + 'static {
     fn recover(&self, attempt: RepairContext) -> BoxFuture<'_, Result<Recovered, BoxError>>;
 }
 
+impl<S: RecoveryStrategy + ?Sized> RecoveryStrategy for Arc<S> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn priority(&self) -> i32 {
+        (**self).priority()
+    }
+
+    fn can_recover(&self, failure: &Failure) -> bool {
+        (**self).can_recover(failure)
+    }
+
+    fn recover(&self, attempt: RepairContext) -> BoxFuture<'_, Result<Recovered, BoxError>> {
+        (**self).recover(attempt)
+    }
+}
+
 type Predicate = Box<dyn Fn(&Failure) -> bool + Send + Sync>;
 type Action =
     Box<dyn Fn(RepairContext) -> BoxFuture<'static, Result<Recovered, BoxError>> + Send + Sync>;
@@ -246,7 +265,11 @@ impl Known {
                     let also = settings.also.contains(&failure.kind) && failure.recoverable;
                     also || builtin.can_recover(failure)
                 }
-                Self::Custom(custom) => custom.can_recover(failure),
+                // It cannot, if it panics when it is asked.
+                Self::Custom(custom) => {
+                    let ask = AssertUnwindSafe(|| custom.can_recover(failure));
+                    catch_unwind(ask).unwrap_or(false)
+                }
             }
     }
 }

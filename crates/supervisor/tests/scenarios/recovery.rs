@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use resurge_breaker::{FailureKind, State};
 use resurge_supervisor::{
-    AlertKind, AuditEvent, CustomStrategy, ExecuteError, Failure, Registration, ResourceConfig,
-    Severity, SupervisorConfig, SupervisorError,
+    AlertKind, AuditEvent, CustomStrategy, ExecuteError, Failure, Registration, RepairOn,
+    ResourceConfig, Severity, SupervisorConfig, SupervisorError,
 };
 
 use crate::world::{Fake, Handle, World, config, secs};
@@ -317,4 +317,49 @@ async fn an_attempt_overtaken_by_a_person_did_not_work() {
     world.advance(secs(30)).await;
     assert_eq!(world.state(), State::Closed, "nobody opens it again");
     assert_eq!(world.tried().await, ["restart"]);
+}
+
+#[tokio::test]
+async fn a_predicate_that_panics_cannot_recover_and_takes_nobody_along() {
+    let world = World::new(config(), Fake::new()).await;
+    let odd = |_: &Failure| panic!("odd");
+    let odd = CustomStrategy::new("odd", 500, odd, |_| async { Ok(()) });
+    world.manager.register_strategy(odd).unwrap();
+    world.fail(3).await;
+    world.advance(secs(1)).await;
+    assert_eq!(world.tried().await, ["restart"]);
+}
+
+#[tokio::test]
+async fn another_failure_of_what_is_down_may_be_one_that_can_be_recovered() {
+    let world = World::new(config(), Fake::new()).await;
+    for _ in 0..3 {
+        let boom = Failure::new(FailureKind::Panic, "boom").unrecoverable();
+        world.manager.record_failure("mailer", boom).await.unwrap();
+    }
+    world.advance(secs(5)).await;
+    assert!(world.tried().await.is_empty());
+    let slow = Failure::new(FailureKind::Timeout, "slow");
+    world.manager.record_failure("mailer", slow).await.unwrap();
+    world.advance(secs(2)).await;
+    assert_eq!(world.tried().await, ["restart"]);
+}
+
+#[tokio::test]
+async fn given_up_by_failures_alone_it_comes_back_when_it_was_well() {
+    let on_failure = RepairOn::Failure;
+    let config = SupervisorConfig { repair_on: on_failure, max_attempts: 1, ..config() };
+    let world = World::new(config, Fake::new()).await;
+    world.fail(1).await;
+    world.advance(secs(1)).await;
+    assert!(world.succeed().await);
+    world.fail(1).await;
+    world.advance(secs(2)).await;
+    assert_eq!(world.state(), State::Closed);
+    assert!(world.mailer().recovery.exhausted);
+    world.advance(secs(61)).await;
+    assert!(!world.mailer().recovery.exhausted);
+    world.fail(1).await;
+    world.advance(secs(1)).await;
+    assert_eq!(world.tried().await, ["restart", "restart"]);
 }
