@@ -65,9 +65,31 @@ pub(crate) fn docs(open: bool) -> Result<()> {
     if open { execute(std::process::Command::new(opener()).arg(index)) } else { Ok(()) }
 }
 
+/// The section of the benchmarks that is a program of its own, with dependencies that are not ours.
+const BREAKER: &str = "breaker";
+
 pub(crate) fn bench(args: &[String]) -> Result<()> {
-    let mut command = cargo(["run", "--release", "--package", "resurge-bench", "--"]);
-    execute(command.args(args))
+    let (ours, breaker) = bench_parts(args);
+    if let Some(args) = ours {
+        let mut command = cargo(["run", "--release", "--package", "resurge-bench", "--"]);
+        execute(command.args(args))?;
+    }
+    if let Some(args) = breaker {
+        let manifest = ["--manifest-path", "peers/breaker/Cargo.toml", "--"];
+        let mut command = cargo(["run", "--release"].into_iter().chain(manifest));
+        execute(command.args(args))?;
+    }
+    Ok(())
+}
+
+/// What the two programs are called with; the options go to both, no section at all means all of both.
+fn bench_parts(args: &[String]) -> (Option<Vec<&str>>, Option<Vec<&str>>) {
+    let args = args.iter().map(String::as_str);
+    let (options, sections): (Vec<_>, Vec<_>) = args.partition(|arg| arg.starts_with('-'));
+    let ours: Vec<_> = sections.iter().copied().filter(|section| *section != BREAKER).collect();
+    let breaker = sections.is_empty() || ours.len() < sections.len();
+    let all = sections.is_empty() || !ours.is_empty();
+    (all.then(|| [options.as_slice(), &ours].concat()), breaker.then_some(options))
 }
 
 pub(crate) fn crash(cycles: u64, flows: bool) -> Result<()> {
@@ -223,6 +245,21 @@ mod tests {
         assert_eq!(selections.last().unwrap(), &["--all-features"]);
         let xtask = workspace.packages.iter().find(|p| p.name == "xtask").unwrap();
         assert!(super::selections(xtask).is_empty());
+    }
+
+    #[test]
+    fn the_breaker_section_is_a_program_of_its_own() {
+        let parts = |line: &str| {
+            let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let (ours, breaker) = bench_parts(&args);
+            (ours.map(|args| args.join(" ")), breaker.map(|args| args.join(" ")))
+        };
+        let some = |args: &str| Some(args.to_owned());
+        assert_eq!(parts(""), (some(""), some("")));
+        assert_eq!(parts("--quick"), (some("--quick"), some("--quick")));
+        assert_eq!(parts("breaker"), (None, some("")));
+        assert_eq!(parts("flows --quick"), (some("--quick flows"), None));
+        assert_eq!(parts("open breaker --quick"), (some("--quick open"), some("--quick")));
     }
 
     #[test]

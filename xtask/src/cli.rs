@@ -47,6 +47,7 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
                                     crash-flows powercut
   bench [--quick] [SECTION]...      measure, beside the raw fdatasync floor of the same run; all of it, or
                                     sections: appends commits peers replay open recovery flows
+                                    breaker (beside other crates' breakers, no disk)
   crash [--flows] [--cycles N]      kill -9 a writing program N times (default 200), verify each time;
                                     with --flows one that runs workflows (default 100)
   powercut [--cycles N]             shut ext4 and XFS down under it N times each (default 40); needs
