@@ -198,11 +198,9 @@ async fn look(resource: &Resource) -> Health {
 }
 
 fn healthy(shared: &Shared, resource: &Resource) {
-    let machine = resource.machine.lock();
-    if machine.is_suspended(shared.at()) || machine.history.running.is_some() {
+    if resource.machine.lock().is_suspended(shared.at()) {
         return;
     }
-    drop(machine);
     let (breaker, state) = (&resource.breaker, resource.breaker.state());
     match resource.health_config.on_healthy {
         OnHealthy::HalfOpen if state == State::Open => {

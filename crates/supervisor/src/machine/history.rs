@@ -12,9 +12,8 @@ use crate::failure::Failure;
 /// More beginnings than any configuration asks for.
 const BEGINNINGS: usize = 1_000;
 
-/// Attempts made for a resource, as the audit trail tells.
-///
-/// INVARIANT: changed by [`apply`](Self::apply) alone, live and in replay alike.
+/// Attempts made for a resource, as the audit trail tells; opaque.
+// INVARIANT: changed by `apply` alone, live and in replay alike.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     pub(crate) attempts: u32,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use resurge_breaker::{FailureKind, State};
+use resurge_breaker::{FailureKind, Mode, State};
 use resurge_supervisor::{
     AlertKind, AuditEvent, CustomStrategy, ExecuteError, Failure, Registration, RepairOn,
     ResourceConfig, Severity, SupervisorConfig, SupervisorError,
@@ -359,7 +359,70 @@ async fn given_up_by_failures_alone_it_comes_back_when_it_was_well() {
     assert!(world.mailer().recovery.exhausted);
     world.advance(secs(61)).await;
     assert!(!world.mailer().recovery.exhausted);
+    for mode in [Mode::Disabled, Mode::Active] {
+        // Something the supervisor hears of.
+        world.manager.breaker("mailer").unwrap().set_mode(mode);
+        world.advance(secs(1)).await;
+    }
+    assert_eq!(world.tried().await, ["restart"], "what is well is left alone");
     world.fail(1).await;
     world.advance(secs(1)).await;
     assert_eq!(world.tried().await, ["restart", "restart"]);
+}
+
+#[tokio::test]
+async fn failures_during_a_repair_join_those_that_made_it_necessary() {
+    let world = World::new(config(), Fake::new().hangs(&["shutdown"])).await;
+    world.fail(3).await;
+    world.until("repairing", |w| w.state() == State::Repairing).await;
+    let before = world.story().await;
+    for _ in 0..5 {
+        let more = Failure::new(FailureKind::Timeout, "more");
+        world.manager.record_failure("mailer", more).await.unwrap();
+    }
+    assert_eq!(world.mailer().recovery.coalesced_failures, 5);
+    assert_eq!(world.story().await, before);
+}
+
+#[tokio::test]
+async fn while_probes_decide_nobody_repairs() {
+    let mut config = config();
+    config.retry.initial = secs(100);
+    let world = World::new(config, Fake::new().breaks(&["shutdown"])).await;
+    world.fail(3).await;
+    world.advance(secs(50)).await;
+    let probe = world.manager.breaker("mailer").unwrap().acquire().unwrap();
+    assert!(probe.is_probe());
+    world.advance(secs(51)).await;
+    assert_eq!(world.tried().await, ["restart"], "although the next attempt was due");
+    probe.success();
+    assert_eq!(world.state(), State::Closed);
+}
+
+#[tokio::test]
+async fn what_did_not_last_is_repaired_as_what_it_was() {
+    let world = World::new(config(), Fake::new()).await;
+    for _ in 0..3 {
+        let boom = Failure::new(FailureKind::Panic, "boom");
+        world.manager.record_failure("mailer", boom).await.unwrap();
+    }
+    world.advance(secs(1)).await;
+    let probe = world.manager.breaker("mailer").unwrap().acquire().unwrap();
+    probe.failure(FailureKind::Error); // nobody tells the supervisor why
+    world.advance(secs(2)).await;
+    assert_eq!(world.tried().await, ["restart", "restart"], "nothing else helps after a panic");
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_due_waits_until_people_let_the_circuit_be() {
+    let world = World::new(config(), Fake::new().breaks(&["shutdown"])).await;
+    world.fail(3).await;
+    world.settle().await;
+    let breaker = world.manager.breaker("mailer").unwrap();
+    breaker.set_mode(Mode::ForcedOpen);
+    world.advance(secs(60)).await;
+    assert_eq!(world.tried().await, ["restart"]);
+    breaker.set_mode(Mode::Active);
+    world.advance(secs(1)).await;
+    assert_eq!(world.tried().await, ["restart", "reload"]);
 }
