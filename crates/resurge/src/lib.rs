@@ -1,5 +1,15 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(any(
+        feature = "wal",
+        feature = "snapshot",
+        feature = "checkpoint",
+        feature = "breaker",
+        feature = "session-token"
+    )),
+    expect(dead_code, reason = "without any part there is nothing to reserve a name for")
+)]
 
 mod app;
 #[cfg(feature = "breaker")]
