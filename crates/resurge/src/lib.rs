@@ -112,6 +112,8 @@ mod guide {
     struct FirstFlow;
     #[doc = include_str!("../../../docs/guide/retries-and-idempotency.md")]
     struct RetriesAndIdempotency;
+    #[doc = include_str!("../../../docs/guide/breaker-in-a-flow.md")]
+    struct BreakerInAFlow;
     #[doc = include_str!("../../../docs/guide/secrets.md")]
     struct Secrets;
     #[doc = include_str!("../../../docs/guide/failure-and-resume.md")]
