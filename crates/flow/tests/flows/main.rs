@@ -14,6 +14,7 @@ mod engine;
 mod gates;
 mod listing;
 mod outside;
+mod overtaken;
 mod ownership;
 mod replay;
 mod resume;
