@@ -194,6 +194,25 @@ where
     }
 }
 
+/// Bytes that one body may write.
+const MAX_WRITES: usize = 4 << 20;
+
+/// What a body wrote joins the commit of its step, which must not fail for it.
+fn can_write(seen: &Body) -> Result<(), StepError> {
+    let writes = seen.writes.lock();
+    let what = || format!("what step `{}` of run `{}` writes", seen.position, seen.core.id);
+    if !writes.guards().is_empty() {
+        let message = format!("{} is conditional; only puts and deletes can be", what());
+        return Err(StepError::of(StepErrorKind::Invalid, Class::Permanent, message));
+    }
+    if writes.size() > MAX_WRITES || writes.validate().is_err() {
+        let len = writes.size();
+        let message = format!("{} takes {len} bytes; the limit is {MAX_WRITES}", what());
+        return Err(StepError::of(StepErrorKind::TooLarge, Class::Permanent, message));
+    }
+    Ok(())
+}
+
 /// Turns an outcome into what the flow's code sees.
 pub(crate) fn reveal<T: Serialize + DeserializeOwned>(
     claimed: &Claimed,
@@ -304,6 +323,7 @@ where
         };
         let encode = |value: &T| core.engine.values.encode_at(&core.id, &position, value);
         let mut result = result.and_then(|value| core.checked(encode(&value)));
+        result = result.and_then(|payload| can_write(&seen).map(|()| payload));
         let mut sets = std::mem::take(&mut *seen.sets.lock());
         let bytes = result.as_ref().map_or(0, Payload::len) + value_bytes(&sets);
         if bytes > MAX_RECORD {
@@ -660,6 +680,8 @@ impl StepInfo {
 
     /// Adds writes to the commit that records this step's success: with it they happen exactly once,
     /// whatever crashes. Nothing is written if the attempt fails.
+    ///
+    /// Puts and deletes only, of at most 4 MiB together: a guard, or more, fails the step for good.
     pub fn write(&self, write: impl FnOnce(&mut Batch)) {
         write(&mut self.body.writes.lock());
     }

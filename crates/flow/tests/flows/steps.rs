@@ -395,6 +395,40 @@ fn a_users_own_writes_are_committed_with_the_step_or_not_at_all() {
 }
 
 #[test]
+fn a_users_own_writes_that_could_fail_the_commit_fail_the_step() {
+    async fn flow(ctx: Ctx, large: bool, _: World) -> FlowResult<()> {
+        let key = resurge_store::Namespace::new("app").unwrap().key("count").unwrap();
+        ctx.step_with("writes", |step| {
+            let key = key.clone();
+            async move {
+                step.write(|batch| {
+                    if large {
+                        batch.put(key, vec![7; 5 << 20]);
+                    } else {
+                        batch.guard(key, resurge_store::Guard::Present);
+                    }
+                });
+                Ok::<_, StepError>(())
+            }
+        })
+        .retry(Retry::fixed(secs(1)))
+        .await
+    }
+    let w = World::new();
+    w.life(async |flows| {
+        let flow = w.register(&flows, "writes", flow);
+        flows.start().await.unwrap();
+        for (id, large, says) in
+            [("guard", false, "is conditional"), ("large", true, "the limit is")]
+        {
+            let run = flow.start(id, large).await.unwrap();
+            let failed = w.run(run.result()).await.unwrap_err().to_string();
+            assert!(failed.contains("step `writes`") && failed.contains(says), "{failed}");
+        }
+    });
+}
+
+#[test]
 fn bodies_begin_only_when_what_led_to_them_is_durable_unless_deferred() {
     for deferred in [false, true] {
         let w = World::new();
