@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
-use resurge_store::{Batch, Timestamp};
+use resurge_store::{Batch, ErrorKind, StoreError, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
@@ -76,6 +76,14 @@ pub(crate) struct State {
 pub(crate) struct Join {
     pub(crate) batch: Batch,
     pub(crate) settled: Settled,
+}
+
+impl Join {
+    /// Whether a commit failed because of a guard of this one.
+    pub(crate) fn is_about(&self, failed: &StoreError) -> bool {
+        failed.kind() == ErrorKind::Conflict
+            && failed.key().is_some_and(|key| self.batch.guards().iter().any(|(of, _)| of == key))
+    }
 }
 
 impl fmt::Debug for Join {

@@ -6,6 +6,7 @@ use resurge_store::{Batch, BoxFuture, CommitSeq, Durability, ErrorKind, StoreErr
 
 use super::{Driver, Fresh, Stop, open_wal};
 use crate::FlowError;
+use crate::core::Join;
 use crate::machine::SlotId;
 use crate::record::{Outcome, Record};
 use crate::runs::End;
@@ -16,11 +17,13 @@ use crate::values::InputMark;
 type Children = Vec<(SlotId, Prepared)>;
 
 impl Driver {
-    /// Commits records together with the beginnings of children. Resolves when they are durable.
+    /// Commits records together with the beginnings of children and what others join in, if their
+    /// guards hold. Resolves when they are durable.
     pub(super) async fn submit_children(
         &mut self,
         records: &[Record],
         batch: Batch,
+        mut joins: Vec<Join>,
         mut children: Children,
         upto: u64,
     ) -> Result<(), Stop> {
@@ -28,10 +31,15 @@ impl Driver {
         let mut wait = Duration::from_millis(1);
         loop {
             let former = self.engine.stamp();
-            let (commit, fresh) = self.stage_all(records, batch.clone(), &children).await?;
+            let mut whole = batch.clone();
+            for join in &joins {
+                whole.merge(join.batch.clone());
+            }
+            let (commit, fresh) = self.stage_all(records, whole, &children).await?;
             let conflict = match commit.await {
                 Ok(_) => {
                     self.core.set_durable(upto);
+                    settle(&mut joins, true);
                     for ((_, child), fresh) in children.into_iter().zip(fresh) {
                         self.engine.metrics.started.increment(1);
                         drop(self.engine.admit_new(&child.id, child.flow, fresh, former));
@@ -45,8 +53,16 @@ impl Driver {
                 }
                 Err(e) => e,
             };
+            if joins.iter().any(|join| join.is_about(&conflict)) {
+                // The journal decides what happened; what others joined in is given up.
+                settle(&mut joins, false);
+                continue;
+            }
             let taken = self.taken_child(&children, &conflict)?;
-            let Some(at) = taken else { return Err(self.failed(conflict)) };
+            let Some(at) = taken else {
+                settle(&mut joins, false);
+                return Err(self.failed(conflict));
+            };
             let (slot, child) = children.remove(at);
             self.meet(slot, &child).await?;
         }
@@ -141,5 +157,12 @@ impl Driver {
             self.core.with(|state| state.machine.complete(slot, outcome, 0, Vec::new()));
         }
         Ok(())
+    }
+}
+
+/// Tells those who joined in whether what they put there is committed.
+fn settle(joins: &mut Vec<Join>, committed: bool) {
+    for Join { settled, .. } in joins.drain(..) {
+        settled(committed);
     }
 }

@@ -1,7 +1,7 @@
 //! Committing what was journaled: one commit for a step's record, the run's state, what the step
 //! wrote itself, what gates changed, and the messages that were taken.
 
-use resurge_store::{Batch, Durability, ErrorKind, Guard, StoreError};
+use resurge_store::{Batch, Durability, Guard, StoreError};
 
 use super::{Driver, InFlight, Stop, cancel_children};
 use crate::FlowError;
@@ -57,12 +57,7 @@ impl Driver {
         let deferred = !urgent && !ending && !moved && only_deferrable(&records);
         let durability = if deferred { Durability::Buffered } else { Durability::Durable };
         if !children.is_empty() {
-            // Rare enough that what others join in is committed on its own before.
-            for join in joins {
-                let outcome = Box::pin(self.engine.commit(join.batch)).await;
-                (join.settled)(outcome.is_ok());
-            }
-            return Box::pin(self.submit_children(&records, batch, children, upto)).await;
+            return Box::pin(self.submit_children(&records, batch, joins, children, upto)).await;
         }
         if joins.is_empty() {
             self.submit(&records, batch, durability, upto).await
@@ -129,19 +124,13 @@ impl Driver {
     ) -> Result<(), Stop> {
         self.settle_all().await?;
         let mut whole = batch.clone();
-        let guards: Vec<_> = joins
-            .iter()
-            .flat_map(|join| join.batch.guards().iter().map(|(key, _)| key.clone()))
-            .collect();
         for join in &joins {
             whole.merge(join.batch.clone());
         }
         self.submit(records, whole, durability, upto).await?;
         let outcome = self.settle_last().await;
-        let lost = matches!(
-            &outcome,
-            Err(e) if e.kind() == ErrorKind::Conflict && e.key().is_some_and(|key| guards.contains(key))
-        );
+        let about = |e: &StoreError| joins.iter().any(|join| join.is_about(e));
+        let lost = outcome.as_ref().is_err_and(about);
         for Join { settled, .. } in joins {
             settled(outcome.is_ok());
         }

@@ -435,3 +435,38 @@ fn a_crash_while_parked_loses_nothing() {
         });
     }
 }
+
+#[test]
+fn what_the_gate_stages_shares_the_steps_commit_also_when_a_child_begins_with_it() {
+    async fn child(_: Ctx, (): (), _: World) -> FlowResult<()> {
+        Ok(())
+    }
+    let script = async |w: &World, flows: &Flows, again: bool| -> Result<_, FlowError> {
+        if again {
+            let staged = flows.store().get(&changes()).await.unwrap().is_some();
+            let recorded = flows.history("r").await.is_ok_and(|records| {
+                records.iter().any(|record| match record {
+                    Record::Completed(done) => done.position.name() == "call",
+                    _ => false,
+                })
+            });
+            assert_eq!(staged, recorded, "one without the other");
+        }
+        let gate = Scripted::open("payments");
+        let child = w.register(flows, "child", child);
+        let flow = w.register(flows, "both", move |ctx: Ctx, (): (), w: World| {
+            let (gate, child) = (gate.clone(), child.clone());
+            async move {
+                let step = ctx.step("call", || async { ok(w.effects.ran("call")) }).through(&gate);
+                let (step, child) = tokio::join!(step.into_future(), ctx.child("c", &child, &()));
+                child?;
+                step.map(drop)
+            }
+        });
+        flows.start().await?;
+        let run = flow.start("r", ()).await?;
+        w.run(run.result()).await
+    };
+    let crashes = crash_everywhere(&FlowsOptions::default(), script, |_, _, ()| {});
+    assert!(crashes >= 3, "{crashes}");
+}
