@@ -107,6 +107,8 @@ struct Kept<K> {
 struct Entry {
     breaker: Breaker,
     used_ns: AtomicU64,
+    /// Made of what was stored; nobody asked for it yet, and nobody said how it is configured.
+    unasked: bool,
 }
 
 impl<K: Eq + Hash> BreakerRegistry<K> {
@@ -181,7 +183,7 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K> + fmt::Display,
     {
-        self.get_or_make(key, || self.options.config.clone())
+        self.get_or_make(key, || self.options.config.clone(), false)
     }
 
     /// The breaker of `key`, made with this configuration if there is none yet.
@@ -193,25 +195,31 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K> + fmt::Display,
     {
-        self.get_or_make(key, || config)
+        self.get_or_make(key, || config, false)
     }
 
     fn get_or_make<Q>(
         &self,
         key: &Q,
         config: impl FnOnce() -> BreakerConfig,
+        unasked: bool,
     ) -> Result<Breaker, BuildError>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K> + fmt::Display,
     {
         let now = self.now_ns();
-        if let Some(entry) = self.breakers.read().live.get(key) {
+        if let Some(entry) = self.breakers.read().live.get(key).filter(|entry| !entry.unasked) {
             entry.used_ns.store(now, Ordering::Relaxed);
             return Ok(entry.breaker.clone());
         }
         let mut kept = self.breakers.write();
-        if let Some(entry) = kept.live.get(key) {
+        if let Some(entry) = kept.live.get_mut(key) {
+            if entry.unasked && !unasked {
+                // What was open before a crash is configured like any other from here on.
+                entry.breaker.reconfigure(config())?;
+                entry.unasked = false;
+            }
             return Ok(entry.breaker.clone());
         }
         if kept.live.len() >= self.options.capacity {
@@ -234,7 +242,7 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
             None => builder.build()?,
             Some((store, runtime)) => builder.open_with(store, runtime.clone(), found.as_ref())?,
         };
-        let entry = Entry { breaker: breaker.clone(), used_ns: AtomicU64::new(now) };
+        let entry = Entry { breaker: breaker.clone(), used_ns: AtomicU64::new(now), unasked };
         kept.live.insert(key.to_owned(), entry);
         Ok(breaker)
     }
@@ -245,7 +253,8 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
     }
 
     /// Makes breakers of everything found in the store and not asked for yet, so that
-    /// [`all`](Self::all) shows them. `key` makes a key of a breaker's name without the registry's.
+    /// [`all`](Self::all) shows them. `key` makes a key of a breaker's name without the registry's. They
+    /// have the registry's configuration until somebody asks for them with another one.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -257,7 +266,7 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
         for name in names {
             let own = name.strip_prefix(&*self.name).and_then(|name| name.strip_prefix('/'));
             if let Some(key) = own.and_then(&key) {
-                self.get::<K>(&key)?;
+                self.get_or_make(&key, || self.options.config.clone(), true)?;
             }
         }
         Ok(())

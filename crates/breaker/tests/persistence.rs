@@ -446,6 +446,26 @@ async fn a_registry_brings_its_breakers_back() {
 }
 
 #[tokio::test]
+async fn who_asks_first_configures_what_was_loaded_unasked() {
+    let (_, store) = stores();
+    let options = || RegistryOptions::default().config(config());
+    let hosts = BreakerRegistry::<String>::open(&store, "hosts", options()).await.unwrap();
+    hosts.get("a").unwrap().trip("down");
+    hosts.get("b").unwrap().trip("down");
+    hosts.flush().await.unwrap();
+    let again = BreakerRegistry::<String>::open(&store, "hosts", options()).await.unwrap();
+    again.load_all(|name| Some(name.to_owned())).unwrap();
+    let wrong = BreakerConfig { trip: Vec::new(), ..config() };
+    assert!(matches!(again.get_with("a", wrong), Err(BuildError::Config(_))));
+    let a = again.get_with("a", BreakerConfig::fast()).unwrap();
+    assert_eq!((a.state(), &*a.config()), (State::Open, &BreakerConfig::fast()));
+    let b = again.get("b").unwrap();
+    again.get_with("a", BreakerConfig::tolerant()).unwrap();
+    again.get_with("b", BreakerConfig::tolerant()).unwrap();
+    assert_eq!((&*a.config(), &*b.config()), (&BreakerConfig::fast(), &config()), "once");
+}
+
+#[tokio::test]
 async fn a_registry_says_what_it_cannot_read() {
     let (_, store) = stores();
     let key = Namespace::new("resurge/breaker").unwrap().key("hosts/a").unwrap();

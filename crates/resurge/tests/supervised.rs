@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::time::Duration;
+
 use resurge::breaker::{RegistryOptions, State};
 use resurge::store::BoxFuture;
 use resurge::supervisor::{BoxError, CustomStrategy, Health, Repairable};
@@ -44,6 +46,27 @@ async fn a_breaker_is_one_for_all_who_ask_and_open_after_a_restart() {
     assert_eq!(status["parts"][0]["breakers"][0]["name"], "app/payments");
     assert_eq!(status["parts"][0]["breakers"][0]["state"], "open");
     assert_eq!(app.breaker("payments").await.unwrap().state(), State::Open);
+    app.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_open_before_a_restart_is_configured_as_its_user_says() {
+    let breaker =
+        BreakerConfig { repair_at_most: Duration::from_secs(99), ..BreakerConfig::fast() };
+    let config = SupervisorConfig { breaker: breaker.clone(), ..SupervisorConfig::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let app = Resurge::open(dir.path().join("state")).await.unwrap();
+    for name in ["mailer", "payments"] {
+        app.breaker(name).await.unwrap().trip("down");
+    }
+    app.shutdown().await.unwrap();
+
+    let app = Resurge::builder().supervisor(config).open(dir.path().join("state")).await.unwrap();
+    let mailer = app.supervisor().await.unwrap().register("mailer", Plugin).unwrap();
+    assert_eq!(*mailer.config(), breaker);
+    let payments = app.breaker_with("payments", BreakerConfig::tolerant()).await.unwrap();
+    assert_eq!(*payments.config(), BreakerConfig::tolerant());
+    assert_eq!(payments.state(), State::Open);
     app.shutdown().await.unwrap();
 }
 
