@@ -5,18 +5,20 @@
 //! loop and the benchmarks are built for release.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::steps::{Done, Step, cargo, execute};
 use crate::workspace::{self, Package, Workspace};
 use crate::{Result, demo, evidence, steps};
 
 /// The steps of `ci`, in order.
-pub(crate) const STEPS: [&str; 12] = [
+pub(crate) const STEPS: [&str; 13] = [
     "fmt",
     "tidy",
     "clippy",
     "test",
     "doctest",
+    "client",
     "features",
     "docs",
     "deny",
@@ -27,7 +29,7 @@ pub(crate) const STEPS: [&str; 12] = [
 ];
 
 /// What `test` runs.
-const TESTS: [&str; 3] = ["tidy", "test", "doctest"];
+const TESTS: [&str; 4] = ["tidy", "test", "doctest", "client"];
 
 /// What `lint` runs.
 const LINTS: [&str; 3] = ["fmt", "tidy", "clippy"];
@@ -62,7 +64,7 @@ pub(crate) fn docs(open: bool) -> Result<()> {
     build_docs()?;
     let index = workspace::load()?.target.join("doc/resurge/index.html");
     println!("{}", index.display());
-    if open { execute(std::process::Command::new(opener()).arg(index)) } else { Ok(()) }
+    if open { execute(Command::new(opener()).arg(index)) } else { Ok(()) }
 }
 
 /// The section of the benchmarks that is a program of its own, with dependencies that are not ours.
@@ -138,6 +140,7 @@ fn all<'a>(workspace: &'a Workspace, evidence: &'a Path) -> Vec<Step<'a>> {
             let mut command = cargo(["test", "--workspace", "--all-features", "--doc", "--quiet"]);
             ran(execute(command.env(evidence::VARIABLE, evidence)))
         }),
+        Step::new("client", client),
         Step::new("features", || ran(features(&workspace.packages))),
         Step::new("docs", || ran(build_docs())),
         Step::new("deny", deny),
@@ -191,6 +194,34 @@ fn selections(package: &Package) -> Vec<Vec<String>> {
     selections
 }
 
+/// Where the client for browsers is, with its tests.
+const CLIENT: &str = "crates/session-token/client";
+
+/// The first major version of node that has a runner of tests.
+const NODE: u32 = 18;
+
+/// The tests of the client for browsers. They need node and nothing else; without it, only CI insists.
+fn client() -> Result<Done> {
+    let output = Command::new("node").arg("--version").output();
+    let version = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    if version.as_deref().and_then(major).is_none_or(|major| major < NODE) {
+        return without_node(required());
+    }
+    // Without the name of a directory: what node makes of one differs between its versions.
+    let client = workspace::root().join(CLIENT);
+    ran(execute(Command::new("node").arg("--test").current_dir(client)))
+}
+
+fn without_node(required: bool) -> Result<Done> {
+    let advice = format!("node {NODE} or newer is not installed: {CLIENT} is not tested");
+    if required { Err(advice.into()) } else { Ok(Done::Skipped(advice)) }
+}
+
+/// `v20.1.2` is 20.
+fn major(version: &str) -> Option<u32> {
+    version.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+}
+
 fn build_docs() -> Result<()> {
     let mut command = cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
     execute(command.env("RUSTDOCFLAGS", "-D warnings"))
@@ -201,7 +232,12 @@ fn deny() -> Result<Done> {
     if installed("deny") {
         return ran(execute(&mut cargo(["deny", "check", "bans", "licenses", "sources"])));
     }
-    missing("cargo-deny", std::env::var_os("CI").is_some_and(|value| value == "true"))
+    missing("cargo-deny", required())
+}
+
+/// Whether this is CI, where a missing tool is an error.
+fn required() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
 fn missing(tool: &str, required: bool) -> Result<Done> {
@@ -267,5 +303,13 @@ mod tests {
         assert!(missing("cargo-deny", true).is_err());
         assert!(matches!(missing("cargo-deny", false), Ok(Done::Skipped(_))));
         assert!(!installed("no-such-subcommand"));
+        assert!(without_node(true).is_err());
+        assert!(matches!(without_node(false), Ok(Done::Skipped(_))));
+    }
+
+    #[test]
+    fn the_version_of_node_is_read() {
+        assert_eq!(major("v20.11.1\n"), Some(20));
+        assert_eq!([major(""), major("20.1"), major("vnext")], [None; 3]);
     }
 }

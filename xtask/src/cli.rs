@@ -40,11 +40,12 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
   demo [NAME] [--list] [--update]   run the demos (or one of them), each in child processes, and
                                     compare what they print with examples/<name>/expected.txt;
                                     --list only lists them, --update rewrites the expectation
-  test                              every test CI runs: unit and integration tests, doctests, tidy
+  test                              every test CI runs: unit and integration tests, doctests, tidy,
+                                    the client for browsers (with node 18 or newer)
   ci [--skip STEP]... [--keep-going]
                                     everything CI runs; stops at the first failure unless told not to
-                                    steps: fmt tidy clippy test doctest features docs deny demos crash
-                                    crash-flows powercut
+                                    steps: fmt tidy clippy test doctest client features docs deny demos
+                                    crash crash-flows powercut
   bench [--quick] [SECTION]...      measure, beside the raw fdatasync floor of the same run; all of it, or
                                     sections: appends commits peers replay open recovery flows
                                     breaker (beside other crates' breakers, no disk)

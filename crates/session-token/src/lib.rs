@@ -11,6 +11,9 @@ mod hooks;
 mod indexed;
 mod keys;
 mod layout;
+#[cfg(feature = "live")]
+#[cfg_attr(docsrs, doc(cfg(feature = "live")))]
+pub mod live;
 mod manager;
 mod metrics;
 mod options;
@@ -29,6 +32,9 @@ pub use builder::SessionBuilder;
 pub use error::{PublicError, Result, SessionError};
 pub use hooks::{RecoverEvent, SessionHooks};
 pub use indexed::CleanupReport;
+#[cfg(feature = "live")]
+#[cfg_attr(docsrs, doc(cfg(feature = "live")))]
+pub use live::join_token;
 pub use manager::{Peeked, Recovered, Saved, SessionInfo, SessionManager};
 pub use metrics::SessionStats;
 pub use own_store::{StoredState, TokenStore};
@@ -39,15 +45,17 @@ pub use serializer::{Format, Serializer, StateValue};
 pub use token::Token;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
-pub use tower::{
-    Cookie, Recovery, RecoveryStatus, SameSite, SessionLayer, SessionService, join_token,
-};
+pub use tower::{Cookie, Recovery, RecoveryStatus, SameSite, SessionLayer, SessionService};
 
 /// The guides' examples, run as doctests.
 #[cfg(doctest)]
 mod guides {
+    #[cfg(feature = "live")]
     #[doc = include_str!("../../../docs/guide/recovering-a-live-connection.md")]
     struct Recovering;
+    #[cfg(feature = "live")]
+    #[doc = include_str!("../../../docs/live-protocol.md")]
+    struct Live;
     #[doc = include_str!("../../../docs/guide/rotating-keys.md")]
     struct Rotating;
     #[doc = include_str!("../../../docs/guide/choosing-a-reuse-policy.md")]

@@ -4,11 +4,9 @@
 mod carrier;
 #[cfg(feature = "axum")]
 mod extract;
-mod join;
 mod layer;
 mod recovery;
 
 pub use carrier::{Cookie, SameSite};
-pub use join::join_token;
 pub use layer::{SessionLayer, SessionService};
 pub use recovery::{Recovery, RecoveryStatus};

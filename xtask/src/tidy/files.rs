@@ -39,7 +39,7 @@ impl File {
     }
 }
 
-/// Every Rust, TOML, Markdown and shell file, sorted by path.
+/// Every Rust, TOML, Markdown, JavaScript, TypeScript, HTML and shell file, sorted by path.
 pub(super) fn all() -> Vec<File> {
     let mut paths = Vec::new();
     walk(root(), &mut paths);
@@ -51,17 +51,19 @@ pub(super) fn all() -> Vec<File> {
     paths.into_iter().filter_map(file).collect()
 }
 
+const KINDS: [&str; 6] = ["rs", "toml", "md", "js", "ts", "html"];
+
 fn walk(dir: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let hidden = name.starts_with('.') && name != ".ci" && name != ".cargo";
-        if hidden || name == "target" {
+        if hidden || name == "target" || name == "node_modules" {
             continue;
         }
         if path.is_dir() {
             walk(&path, paths);
-        } else if path.extension().is_some_and(|e| e == "rs" || e == "toml" || e == "md")
+        } else if path.extension().is_some_and(|e| KINDS.iter().any(|kind| e == *kind))
             || dir == root().join(".ci")
         {
             paths.push(path);
@@ -72,7 +74,8 @@ fn walk(dir: &Path, paths: &mut Vec<PathBuf>) {
 #[test]
 fn the_walk_finds_all_kinds_and_not_the_target() {
     let files = all();
-    for path in ["Cargo.toml", "README.md", ".ci/run", "xtask/src/tidy/files.rs"] {
+    let client = "crates/session-token/client/resurge-session.js";
+    for path in ["Cargo.toml", "README.md", ".ci/run", "xtask/src/tidy/files.rs", client] {
         assert!(files.iter().any(|file| file.path == path), "{path}");
     }
     assert!(files.iter().all(|file| !file.path.starts_with("target/")));

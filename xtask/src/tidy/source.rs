@@ -33,6 +33,19 @@ const IN_LIBRARIES: [(&str, &str); 3] = [
 fn violations(file: &File) -> Vec<String> {
     let path = &file.path;
     let mut found = layout(file);
+    // Unfinished work is unfinished in comments, too.
+    if file.is("rs") || file.is("js") || file.is("ts") {
+        for (i, line) in file.text.lines().enumerate() {
+            for (pattern, advice) in ANYWHERE {
+                if line.contains(pattern) {
+                    found.push(format!("{path}:{}: `{pattern}`: {advice}", i + 1));
+                }
+            }
+        }
+    }
+    if file.is("js") {
+        found.extend(script(file));
+    }
     if !file.is("rs") {
         return found;
     }
@@ -46,18 +59,30 @@ fn violations(file: &File) -> Vec<String> {
     let clock = path.starts_with("crates/store/src/clock");
     let library =
         if file.is_library() && !file.is_test() && !clock { &IN_LIBRARIES[..] } else { &[] };
-    // Unfinished work is unfinished in comments, too.
-    for (i, line) in file.text.lines().enumerate() {
-        for (pattern, advice) in ANYWHERE {
-            if line.contains(pattern) {
-                found.push(format!("{path}:{}: `{pattern}`: {advice}", i + 1));
-            }
-        }
-    }
     for (number, line) in file.code() {
         for (pattern, advice) in library {
             if line.contains(pattern) {
                 found.push(format!("{path}:{number}: `{pattern}`: {advice}"));
+            }
+        }
+    }
+    found
+}
+
+/// What holds for scripts: they say what they are for, log nothing, and need nothing.
+fn script(file: &File) -> Vec<String> {
+    let path = &file.path;
+    let mut found = Vec::new();
+    if !file.text.starts_with("// ") {
+        found.push(format!("{path}: starts without `// `: say which question the file answers"));
+    }
+    if file.text.lines().count() > MAX_LINES {
+        found.push(format!("{path}: over {MAX_LINES} lines: find the two things it does"));
+    }
+    if path.starts_with("crates/") {
+        for (number, line) in file.code() {
+            if line.contains("console.") {
+                found.push(format!("{path}:{number}: `console.`: a library does not print"));
             }
         }
     }
@@ -119,6 +144,11 @@ fn planted_violations_are_found() {
         ("xtask/src/a.rs", format!("{ok}{unfinished})\n")),
         ("crates/wal/src/a.rs", format!("{ok}    {printing}\"\")\n")),
         ("crates/wal/src/a.rs", format!("{ok}let t = {now}();\n")),
+        ("crates/wal/client/a.js", "let a;\n".to_owned()),
+        ("crates/wal/client/a.js", "// Why.\n  console.log(1);\n".to_owned()),
+        ("crates/wal/client/a.js", format!("// Why.\n{}", "//\n".repeat(MAX_LINES))),
+        ("crates/wal/client/a.js", format!("// Why: {}\n", ANYWHERE[4].0)),
+        ("crates/wal/client/a.d.ts", "// Wh\u{fd}.\n".to_owned()),
     ] {
         let found = violations(&File::new(path, &text));
         assert_eq!(found.len(), 1, "{path} {text:.40?}: {found:?}");
@@ -136,6 +166,7 @@ fn what_is_allowed_passes() {
         ("crates/wal/src/a.rs", format!("{ok}// never {now}\n")),
         ("xtask/bench/src/a.rs", format!("{ok}let t = {now}();\n")),
         ("crates/wal/src/log/tests.rs", format!("{ok}{}", "//\n".repeat(MAX_LINES))),
+        ("examples/a/page.js", "// Why.\nconsole.log(1);\n".to_owned()),
         ("docs/a.md", "Gr\u{fc}n\n".to_owned()),
     ] {
         assert_clean(&violations(&File::new(path, &text)));

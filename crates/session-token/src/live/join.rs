@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::read::is_object;
 use crate::token::Token;
 
 /// A longer message is no join; it would only be parsed to be refused. In bytes.
@@ -22,7 +23,8 @@ struct Payload {
 }
 
 /// The token in the first message of a WebSocket: its field `_recovery`, or that of its `payload`. `None` when there is
-/// none, or when the message is no JSON object of at most 1 MiB; everything else in it is left alone.
+/// none, or when the message is no JSON object of at most 1 MiB; everything else in it is left alone. For protocols of your own; that of
+/// [`CLIENT_JS`](super::CLIENT_JS) is read by [`Join`](super::Join).
 ///
 /// ```
 /// use resurge_session_token::join_token;
@@ -31,7 +33,7 @@ struct Payload {
 /// assert!(join_token(r#"{"event": "join"}"#).is_none());
 /// ```
 pub fn join_token(message: &str) -> Option<Token> {
-    if message.len() > MAX_MESSAGE {
+    if message.len() > MAX_MESSAGE || !is_object(message) {
         return None;
     }
     let join: Join = serde_json::from_str(message).ok()?;
