@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::cipher::{self, COMMITMENT_LEN, Refused, SALT_LEN, TAG_LEN};
 use crate::material::KEY_LEN;
+use crate::pae::pae;
 use crate::{Context, KeyId};
 
 const VERSION: u8 = 1;
@@ -114,26 +115,9 @@ fn padded_len(len: usize, pad_to: usize) -> Option<usize> {
     if pad_to == 0 { Some(len) } else { len.checked_add(1)?.checked_next_multiple_of(pad_to) }
 }
 
-/// PASETO's pre-authentication encoding: no two lists of parts encode alike.
 fn aad(header: [u8; HEADER_LEN], context: &Context<'_>) -> Vec<u8> {
-    let parts: [&[u8]; 5] = [
-        b"fe1",
-        &header,
-        context.run.as_bytes(),
-        context.scope.as_bytes(),
-        context.name.as_bytes(),
-    ];
-    let mut out = Vec::with_capacity(8 + parts.iter().map(|p| 8 + p.len()).sum::<usize>());
-    let number = |out: &mut Vec<u8>, n: usize| {
-        #[expect(clippy::little_endian_bytes, reason = "PAE is defined so; never stored")]
-        out.extend_from_slice(&(n as u64).to_le_bytes());
-    };
-    number(&mut out, parts.len());
-    for part in parts {
-        number(&mut out, part.len());
-        out.extend_from_slice(part);
-    }
-    out
+    let Context { run, scope, name } = context;
+    pae(&[b"fe1", &header, run.as_bytes(), scope.as_bytes(), name.as_bytes()])
 }
 
 #[cfg(test)]

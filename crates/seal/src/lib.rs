@@ -7,6 +7,7 @@ mod envelope;
 mod error;
 mod material;
 mod metrics;
+mod pae;
 mod policy;
 mod reencrypt;
 mod references;
@@ -17,6 +18,7 @@ mod stored;
 pub use context::{Context, Place};
 pub use envelope::{Envelope, OVERHEAD};
 pub use error::{Result, SealError};
+pub use pae::pae;
 pub use policy::{Decision, Redacted, Sensitive, SensitivePolicy};
 pub use reencrypt::{
     FailureClass, Reencrypt, ReencryptFailure, ReencryptReport, Resealable, SealedRecords, Unread,

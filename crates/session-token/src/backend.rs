@@ -6,7 +6,7 @@ use std::time::Duration;
 use resurge_store::{Clock, Durability, Entropy, ErrorKind, StoreError};
 
 use crate::error::{Result, SessionError};
-use crate::indexed::{Changed, Indexed, Loaded, Proof};
+use crate::indexed::{Changed, Indexed, Inserted, Loaded, Proof};
 use crate::own_store::TokenStore;
 use crate::record_id::RecordId;
 use crate::stored::StoredSession;
@@ -52,19 +52,29 @@ impl Backend {
         }
     }
 
-    /// How many others were evicted for it; `None` when the id is taken.
+    /// Adds a session; `from`: the one it is a copy of, as it was read.
     pub(crate) async fn insert(
         &self,
         id: RecordId,
         session: &StoredSession,
-    ) -> Result<Option<u64>> {
-        match self {
-            Self::Indexed(indexed) => indexed.insert(id, session).await,
-            Self::Own { .. } => match self.save(id, session, None).await? {
-                Changed::Done => Ok(Some(0)),
-                Changed::Raced => Ok(None),
-            },
+        from: Option<(RecordId, &Loaded)>,
+    ) -> Result<Inserted> {
+        if let Self::Indexed(indexed) = self {
+            return indexed.insert(id, session, from).await;
         }
+        // Storage that does not compare would write over another session.
+        if self.load(id).await?.is_some() || self.save(id, session, None).await? == Changed::Raced {
+            return Ok(Inserted::Taken);
+        }
+        let Some((from, read)) = from else { return Ok(Inserted::Done { evicted: 0 }) };
+        // Nobody has its token yet: if the other one ended meanwhile, so does this one.
+        let now = self.load(from).await?;
+        if now.is_some_and(|now| now.session == read.session) {
+            return Ok(Inserted::Done { evicted: 0 });
+        }
+        let Self::Own { store, .. } = self else { return Err(wrong_proof()) };
+        store.delete(&id.to_string()).await?;
+        Ok(Inserted::Raced)
     }
 
     pub(crate) async fn replace(

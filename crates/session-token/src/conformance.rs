@@ -48,6 +48,7 @@ macro_rules! ensure_err {
     };
 }
 
+mod hostile;
 mod keys;
 mod lifecycle;
 mod limits;

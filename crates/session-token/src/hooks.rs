@@ -9,7 +9,7 @@ use crate::error::{Result, SessionError};
 use crate::serializer::StateValue;
 
 /// Told what happens to sessions. Called after it is durable, on the task that asked; return soon. A hook that
-/// panics is reported in the log and changes nothing.
+/// panics is reported in the log and changes nothing. It may use the manager, but must not wait for its `close`.
 pub trait SessionHooks: Send + Sync + 'static {
     /// A session was recovered.
     fn on_recover(&self, event: &RecoverEvent<'_>) {
@@ -71,7 +71,16 @@ impl std::fmt::Debug for RecoverEvent<'_> {
 
 /// Calls a hook; what it panics with stays here.
 pub(crate) fn call(hook: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(hook)).is_err() {
-        tracing::error!("a session hook panicked");
-    }
+    quietly("a session hook", || {
+        hook();
+        Some(())
+    });
+}
+
+/// Calls what is not ours. A panic is `None`, and a line in the log: it would hit again whenever the client comes back.
+pub(crate) fn quietly<T>(what: &'static str, call: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        tracing::error!("{what} panicked");
+        None
+    })
 }

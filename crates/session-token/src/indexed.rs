@@ -49,6 +49,16 @@ pub(crate) struct Loaded {
     pub(crate) proof: Proof,
 }
 
+impl Loaded {
+    /// Of the record as it is stored, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        match &self.proof {
+            Proof::Indexed { record, .. } => record.len(),
+            Proof::Own { .. } => 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Proof {
     Indexed { record: Bytes, cutoff: Guard },
@@ -60,6 +70,19 @@ pub(crate) enum Proof {
 pub(crate) enum Changed {
     Done,
     /// Somebody was faster; read again.
+    Raced,
+}
+
+/// How the insertion of a new session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    Done {
+        /// How many others went for it.
+        evicted: u64,
+    },
+    /// Its id is.
+    Taken,
+    /// The session it was copied from is not what was read any more.
     Raced,
 }
 
@@ -171,19 +194,32 @@ impl Indexed {
         self.commit(batch, Durability::Durable).await
     }
 
-    /// Adds a session, making room as the limits say. How many others went; `None` when its id is taken.
+    /// Adds a session, making room as the limits say; `from`: only if that one is still as it was read.
     pub(crate) async fn insert(
         &self,
         id: RecordId,
         session: &StoredSession,
-    ) -> Result<Option<u64>> {
+        from: Option<(RecordId, &Loaded)>,
+    ) -> Result<Inserted> {
         let key = self.layout.record(id)?;
         let _one = self.structure.lock().await;
         for _ in 0..ATTEMPTS {
             if self.store.get(&key).await?.is_some() {
-                return Ok(None);
+                return Ok(Inserted::Taken);
             }
             let mut batch = Batch::new();
+            if let Some((from, read)) = from {
+                let (Proof::Indexed { record, .. }, from) =
+                    (&read.proof, self.layout.record(from)?)
+                else {
+                    return Err(contended());
+                };
+                if self.store.get(&from).await?.as_ref() != Some(record) {
+                    return Ok(Inserted::Raced);
+                }
+                // ORDER: in the same commit. What is revoked in between must not live on as a copy.
+                batch.guard(from, Guard::Exact(record.clone()));
+            }
             let evicted = self.stage_room(&mut batch, &session.subject_hash).await?;
             batch.guard(key.clone(), Guard::Absent);
             batch.put(key.clone(), Record::new(session.encode()).encode(&key));
@@ -195,7 +231,7 @@ impl Indexed {
                 batch.put(index.clone(), Record::new(LIVE).encode(&index));
             }
             if self.commit(batch, Durability::Durable).await? == Changed::Done {
-                return Ok(Some(evicted));
+                return Ok(Inserted::Done { evicted });
             }
         }
         Err(contended())
@@ -232,7 +268,11 @@ impl Indexed {
     fn stage_counter(&self, batch: &mut Batch, old: Counter, guard: Guard, by: i64) -> Result<()> {
         let key = self.layout.counter()?;
         // INVARIANT: a revision never returns, so nobody takes another population for the one they read.
-        let new = Counter { live: old.live.saturating_add_signed(by), revision: old.revision + 1 };
+        let revision = old
+            .revision
+            .checked_add(1)
+            .ok_or_else(|| SessionError::Corrupt("the count of sessions is at its end"))?;
+        let new = Counter { live: old.live.saturating_add_signed(by), revision };
         batch.guard(key.clone(), guard);
         batch.put(key.clone(), Record::new(new.encode()).encode(&key));
         Ok(())

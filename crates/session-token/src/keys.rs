@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use resurge_seal::{Context, KeyId, KeyRing, KeyState, SealError};
-use resurge_store::{Clock, Monotonic};
+use resurge_store::{Clock, ErrorKind, Monotonic, StoreError};
 use zeroize::Zeroizing;
 
 use crate::error::{Result, SessionError};
@@ -27,9 +27,8 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn new(ring: KeyRing) -> Result<Self> {
         let keys = Self { ring, reloaded: Mutex::new(None) };
-        let unusable = |_| SessionError::config("the ring has no active key at hand");
-        let active = keys.active().map_err(unusable)?;
-        keys.ring.derive(active, MAC).map_err(|e| unusable(SessionError::of_key(e)))?;
+        let usable = keys.active().and_then(|active| keys.derive(active, MAC));
+        usable.map_err(|_| SessionError::config("the ring has no active key at hand"))?;
         Ok(keys)
     }
 
@@ -37,42 +36,68 @@ impl Keys {
         &self.ring
     }
 
-    /// The key new tokens are made with.
+    /// The key new tokens are made with. That there is none, because it was revoked, is our trouble: it says
+    /// nothing about a client's token.
     pub(crate) fn active(&self) -> Result<KeyId> {
-        self.ring.active_id().ok_or(SessionError::UnknownKey)
+        let none = || StoreError::new(ErrorKind::Unavailable, "the key ring has no active key");
+        self.ring.active_id().ok_or_else(|| SessionError::Store(none()))
+    }
+
+    /// Has what must be unwrapped again unwrapped; nothing to do for most rings. Who then lacks a key says so itself.
+    pub(crate) async fn refresh(&self) {
+        if let Err(error) = self.ring.ready().await {
+            tracing::warn!(kind = %error.kind(), "a key is not at hand");
+        }
     }
 
     /// A subkey, for making something.
     pub(crate) fn derive(&self, id: impl Into<KeyId>, label: &str) -> Result<Subkey> {
-        self.ring.derive(id, label).map_err(SessionError::of_key)
+        let id = id.into();
+        self.ring.derive(id, label).map_err(|error| self.unmade(id, error))
+    }
+
+    /// Why nothing can be made with a key. That the active one is not at hand here is our trouble as well.
+    fn unmade(&self, id: KeyId, error: SealError) -> SessionError {
+        let absent = matches!(error, SealError::UnknownKey { .. } | SealError::NoKey { .. });
+        if absent && self.ring.active_id().is_none_or(|active| active == id) {
+            let what = "the ring's active key is not at hand";
+            return SessionError::Store(StoreError::new(ErrorKind::Unavailable, what));
+        }
+        SessionError::of_key(error)
+    }
+
+    /// The sealed body of a token.
+    pub(crate) fn seal_body(&self, id: KeyId, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+        self.ring.seal_body(id, SEAL, aad, plain).map_err(|error| self.unmade(id, error))
     }
 
     /// A subkey, for checking something that names this key. A ring that others may have changed is read again
-    /// before an unknown key is refused.
+    /// before an unknown key is refused, and a key that must be unwrapped again is.
     pub(crate) async fn find(&self, id: u32, label: &str, clock: &dyn Clock) -> Result<Subkey> {
         match self.ring.derive(id, label) {
             Err(SealError::UnknownKey { .. }) if self.may_reload(clock) => {
                 // A ring in memory has nothing to read; the key stays unknown.
-                let reloaded = self.ring.reload().await;
-                if let Err(error) = reloaded {
+                if let Err(error) = self.ring.reload().await {
                     tracing::debug!(kind = %error.kind(), "the key ring was not read again");
-                } else if let Err(error) = self.ring.ready_for(id).await {
-                    return Err(SessionError::of_key(error));
                 }
-                self.derive(id, label)
+                self.refresh().await;
             }
-            Err(SealError::KeyUnavailable { .. }) => {
-                self.ring.ready_for(id).await.map_err(SessionError::of_key)?;
-                self.derive(id, label)
-            }
-            other => other.map_err(SessionError::of_key),
+            // ORDER: asked for through the ring, which leaves a service alone that just failed. Anybody can
+            // name a key.
+            Err(SealError::KeyUnavailable { .. }) => self.refresh().await,
+            other => return other.map_err(SessionError::of_key),
         }
+        self.ring.derive(id, label).map_err(SessionError::of_key)
     }
 
-    /// Every key that may check, the active one first; for tokens that do not name theirs.
+    /// Every key that may check, the active one first; for tokens that do not name theirs. Not those whose bytes
+    /// nobody supplied.
     pub(crate) fn checking(&self) -> Vec<KeyId> {
         let mut keys = self.ring.keys();
         keys.retain(|key| matches!(key.state, KeyState::Active | KeyState::VerifyOnly));
+        keys.retain(|key| {
+            !matches!(self.ring.derive(key.id, COMPACT), Err(SealError::UnknownKey { .. }))
+        });
         keys.sort_by_key(|key| key.state != KeyState::Active);
         keys.into_iter().map(|key| key.id).collect()
     }
@@ -85,7 +110,8 @@ impl Keys {
     }
 
     pub(crate) fn seal(&self, context: &Context<'_>, plain: &[u8]) -> Result<Vec<u8>> {
-        self.ring.seal(context, plain).map_err(SessionError::of_key)
+        let active = self.active()?;
+        self.ring.seal(context, plain).map_err(|error| self.unmade(active, error))
     }
 
     /// Opens what the store holds.

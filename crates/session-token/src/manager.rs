@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use resurge_store::{Store, Timestamp};
-use tokio::sync::{Notify, RwLock, RwLockReadGuard};
+use tokio::sync::{Mutex, Notify, RwLock, RwLockReadGuard};
 use tokio::task::JoinHandle;
 
 use crate::backend::Backend;
@@ -62,8 +62,9 @@ struct Core {
     options: Options,
     metrics: Metrics,
     hooks: Option<Arc<dyn SessionHooks>>,
-    /// Read by every operation while it runs, written by `close`: true once closed.
-    gate: RwLock<bool>,
+    /// Read by every operation while it runs; whoever writes waits for all of them.
+    gate: RwLock<()>,
+    closed: AtomicBool,
     stop: Arc<Notify>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -120,7 +121,8 @@ impl SessionManager {
             options,
             metrics,
             hooks,
-            gate: RwLock::new(false),
+            gate: RwLock::new(()),
+            closed: AtomicBool::new(false),
             stop: Arc::new(Notify::new()),
             task: Mutex::new(None),
         });
@@ -128,7 +130,10 @@ impl SessionManager {
             let runtime = tokio::runtime::Handle::try_current().map_err(|_| {
                 SessionError::config("background cleanup needs a tokio runtime; or switch it off")
             })?;
-            *core.task.lock() = Some(runtime.spawn(background::run(&core, interval)));
+            let task = runtime.spawn(background::run(&core, interval));
+            if let Ok(mut slot) = core.task.try_lock() {
+                *slot = Some(task);
+            }
         }
         Ok(Self { core, binding: None })
     }
@@ -161,35 +166,42 @@ impl SessionManager {
     /// # Errors
     /// `Unsupported` with storage of your own; `Closed`; the store's.
     pub async fn live(&self) -> Result<u64> {
-        let _open = self.core.open().await?;
+        let _open = self.core.open()?;
         let live = self.core.backend.indexed("count")?.live().await?;
         self.core.metrics.set_entries(live);
         Ok(live)
     }
 
     /// Ends: operations that run are awaited, the background cleanup stops, what was written is made durable.
-    /// Later calls are `Closed`. Idempotent. When dropped, it is closed for new calls all the same.
+    /// Calls after it began are `Closed`. Idempotent: whoever calls it waits for the same end. When dropped, it is
+    /// closed for new calls all the same.
     ///
     /// # Errors
     /// The store's.
     pub async fn close(&self) -> Result<()> {
-        *self.core.gate.write().await = true;
-        self.core.stop.notify_one();
-        let task = self.core.task.lock().take();
-        if let Some(task) = task
-            && task.await.is_err()
+        let core = &self.core;
+        // ORDER: before anything is awaited, so that it holds whatever becomes of this future.
+        core.closed.store(true, Ordering::SeqCst);
+        core.stop.notify_one();
+        drop(core.gate.write().await);
+        let mut task = core.task.lock().await;
+        if let Some(running) = task.as_mut()
+            && running.await.is_err()
         {
             tracing::error!("the cleanup of sessions had panicked");
         }
-        self.core.backend.sync().await
+        *task = None;
+        core.backend.sync().await
     }
 }
 
 impl Core {
     /// Held by an operation while it runs.
-    async fn open(&self) -> Result<RwLockReadGuard<'_, bool>> {
-        let gate = self.gate.read().await;
-        if *gate { Err(SessionError::Closed) } else { Ok(gate) }
+    fn open(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        // Only `close` writes. Nobody waits here: a call from within another one, by a hook, would wait for itself.
+        let gate = self.gate.try_read().map_err(|_| SessionError::Closed)?;
+        // ORDER: after the gate. A call that does not see it closed is one that `close` waits for.
+        if self.closed.load(Ordering::SeqCst) { Err(SessionError::Closed) } else { Ok(gate) }
     }
 
     fn now(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::hooks::quietly;
 use crate::policy::{OnDuplicate, ReusePolicy, TokenKind};
 use crate::serializer::{Format, StateValue};
 
@@ -40,7 +41,7 @@ impl Lifetime {
         now.saturating_add(self.idle).min(absolute_end)
     }
 
-    /// Whether moving a deadline is worth a write: a tenth of the idle lifetime, or it would be the last move.
+    /// Whether moving a deadline is worth a write: by a tenth of the idle lifetime or more.
     pub(crate) fn worth(self, old: u64, new: u64) -> bool {
         new.saturating_sub(old) >= (self.idle / 10).max(1)
     }
@@ -53,8 +54,9 @@ pub(crate) type MigrationStep = dyn Fn(StateValue) -> Result<StateValue, String>
 pub(crate) struct Migration(pub(crate) Arc<MigrationStep>);
 
 impl Migration {
+    /// `None` when it fails or panics.
     pub(crate) fn run(&self, value: StateValue) -> Option<StateValue> {
-        (self.0)(value).ok()
+        quietly("a migration of sessions", || (self.0)(value).ok())
     }
 }
 

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::error::{Result, SessionError};
+use crate::hooks::quietly;
 
 /// A state without its type: what migrations and serializers of your own work on. Maps keep their keys, and
 /// integers, floats, text and bytes are told apart.
@@ -69,6 +70,7 @@ const JSON: u8 = 2;
 #[cfg(feature = "messagepack")]
 const MESSAGE_PACK: u8 = 3;
 pub(crate) const FIRST_CUSTOM: u8 = 128;
+const OWN: &str = "a serializer of sessions";
 
 impl Format {
     pub(crate) fn id(&self) -> u8 {
@@ -100,7 +102,8 @@ impl Format {
             #[cfg(feature = "messagepack")]
             Self::MessagePack => rmp_serde::to_vec_named(value).ok(),
             Self::Custom(own) => {
-                StateValue::serialized(&value).ok().and_then(|value| own.encode(&value).ok())
+                let value = StateValue::serialized(&value).ok();
+                value.and_then(|value| quietly(OWN, || own.encode(&value).ok()))
             }
         };
         bytes.map(Zeroizing::new).ok_or(SessionError::Encode)
@@ -112,7 +115,10 @@ impl Format {
             Self::Json => Codec::Json.decode(bytes).ok(),
             #[cfg(feature = "messagepack")]
             Self::MessagePack => message_pack(bytes),
-            Self::Custom(own) => own.decode(bytes).ok().and_then(|value| value.deserialized().ok()),
+            Self::Custom(own) => {
+                let value = quietly(OWN, || own.decode(bytes).ok());
+                value.and_then(|value| value.deserialized().ok())
+            }
         };
         decoded.ok_or(SessionError::Corrupt("its state is no such value"))
     }

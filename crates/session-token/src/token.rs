@@ -5,11 +5,9 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 mod compact;
-mod pae;
 mod wire;
 
 pub(crate) use compact::CompactToken;
-pub(crate) use pae::pae;
 pub(crate) use wire::{
     Header, KIND_REFERENCE, KIND_SEALED, PREFIX, SignedToken, binding_tag, purpose_tag, sign, text,
 };

@@ -2,16 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum_core::extract::FromRequestParts;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response, StatusCode};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use resurge_session_token::{
-    Cookie, Recovery, RecoveryStatus, SameSite, SessionLayer, SessionManager, join_token,
+    Cookie, Recovery, RecoveryStatus, ReusePolicy, SameSite, SessionLayer, SessionManager,
+    join_token,
 };
-use resurge_store::{MemoryStore, StateStore, Store, VirtualClock};
+use resurge_store::{ErrorKind, MemoryStore, StateStore, Store, VirtualClock};
+use resurge_testkit::{Call, Fault, FaultStore};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 type Answer = Response<(RecoveryStatus, u32)>;
@@ -38,16 +40,16 @@ async fn visit(request: Request<()>) -> Result<Answer, Infallible> {
 #[derive(Clone)]
 struct Site {
     clock: VirtualClock,
-    store: Arc<MemoryStore>,
+    store: FaultStore,
     sessions: SessionManager,
     layer: SessionLayer<u32>,
 }
 
 fn site() -> Site {
     let clock = VirtualClock::new();
-    let store = Arc::new(MemoryStore::in_memory());
+    let store = FaultStore::new(MemoryStore::in_memory());
     let key: Vec<u8> = (0..32).collect();
-    let shared = Store::from_arc(Arc::clone(&store) as _).with_clock(clock.clone());
+    let shared = Store::new(store.clone()).with_clock(clock.clone());
     let sessions =
         SessionManager::builder(shared).key(1, &key).cleanup_interval(None).build().unwrap();
     let layer = SessionLayer::new(sessions.clone()).subject(|parts| {
@@ -76,8 +78,14 @@ fn cookie(answer: &Answer) -> Option<String> {
     Some(answer.headers().get(SET_COOKIE)?.to_str().unwrap().to_owned())
 }
 
+/// The token that a `Set-Cookie` line gives.
+fn token_in(cookie: &str) -> String {
+    let value = cookie.strip_prefix("__Host-recovery=").unwrap();
+    value.split(';').next().unwrap().to_owned()
+}
+
 #[tokio::test]
-async fn without_a_token_the_first_answer_brings_one() {
+async fn s33_without_a_token_the_first_answer_brings_one() {
     let site = site();
     let first = site.get("/", &[("x-user", "alice")]).await;
     assert_eq!(*first.body(), (RecoveryStatus::Fresh, 1));
@@ -90,7 +98,7 @@ async fn without_a_token_the_first_answer_brings_one() {
 }
 
 #[tokio::test]
-async fn a_header_or_a_cookie_brings_the_state_back() {
+async fn s33_a_header_or_a_cookie_brings_the_state_back() {
     let site = site();
     let first = site.get("/", &[]).await;
     let second = site.get("/", &[("x-recovery-token", &header(&first))]).await;
@@ -99,15 +107,18 @@ async fn a_header_or_a_cookie_brings_the_state_back() {
     let cookies = format!("other=1; __Host-recovery={}; more=2", header(&second));
     let third = site.get("/", &[(COOKIE.as_str(), &cookies)]).await;
     assert_eq!(*third.body(), (RecoveryStatus::Recovered, 3));
+    // A script cannot read the cookie, and must not read its token elsewhere.
+    assert!(!third.headers().contains_key("x-recovery-token"));
+    let third = token_in(&cookie(&third).unwrap());
     // Not in the query, unless asked for.
-    let path = format!("/?recovery={}", header(&third));
+    let path = format!("/?recovery={third}");
     assert_eq!(site.get(&path, &[]).await.body().0, RecoveryStatus::Fresh);
     let asked = Site { layer: site.layer.clone().query("recovery"), ..site };
     assert_eq!(*asked.get(&path, &[]).await.body(), (RecoveryStatus::Recovered, 4));
 }
 
 #[tokio::test]
-async fn a_server_error_is_not_saved_and_the_client_gets_its_new_token() {
+async fn s33_a_server_error_is_not_saved_and_the_client_gets_its_new_token() {
     let site = site();
     let first = site.get("/", &[]).await;
     let failed = site.get("/fail", &[("x-recovery-token", &header(&first))]).await;
@@ -117,7 +128,7 @@ async fn a_server_error_is_not_saved_and_the_client_gets_its_new_token() {
 }
 
 #[tokio::test]
-async fn a_dead_token_is_replaced() {
+async fn s33_a_dead_token_is_replaced() {
     let site = site();
     let first = site.get("/", &[]).await;
     for dead in ["nonsense", "st1.AQEB", &"A".repeat(1 << 16)] {
@@ -134,7 +145,7 @@ async fn a_dead_token_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_slow_request_does_not_take_the_newer_cookie() {
+async fn s33_a_slow_request_does_not_take_the_newer_cookie() {
     let site = site();
     let first = site.get("/", &[]).await;
     let newer = site.get("/", &[("x-recovery-token", &header(&first))]).await;
@@ -147,7 +158,7 @@ async fn a_slow_request_does_not_take_the_newer_cookie() {
 }
 
 #[tokio::test]
-async fn a_logout_takes_the_cookie_away() {
+async fn s33_a_logout_takes_the_cookie_away() {
     let site = site();
     let first = site.get("/", &[]).await;
     let out = site.get("/logout", &[("x-recovery-token", &header(&first))]).await;
@@ -156,19 +167,117 @@ async fn a_logout_takes_the_cookie_away() {
     assert_eq!(site.sessions.live().await.unwrap(), 0);
 }
 
+/// Requests that had something to save and did not, and recoveries that failed because of the store.
+fn counted(recorder: &DebuggingRecorder) -> (u64, u64) {
+    let mut counts = (0, 0);
+    for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
+        let DebugValue::Counter(n) = value else { continue };
+        let mut labels = key.key().labels().map(metrics::Label::value);
+        match key.key().name() {
+            "resurge_session_unsaved_requests_total" => counts.0 += n,
+            "resurge_session_tokens_failed_total"
+                if labels.any(|l| matches!(l, "closed" | "store")) =>
+            {
+                counts.1 += n;
+            }
+            _ => {}
+        }
+    }
+    counts
+}
+
+#[test]
+fn s33_with_the_store_down_requests_go_on_and_tokens_stay() {
+    let recorder = DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let site = site();
+            let first = site.get("/", &[]).await;
+            let first = header(&first);
+            let token = [("x-recovery-token", first.as_str())];
+            // Away for all of a request; and for its beginning only, back when it would save.
+            for calls in [u64::MAX, 1] {
+                let away = Fault::before(ErrorKind::Unavailable);
+                if calls == 1 {
+                    site.store.fail(Call::Get, 1, away);
+                } else {
+                    site.store.fail_always(Call::Get, away);
+                }
+                let down = site.get("/", &token).await;
+                assert_eq!(*down.body(), (RecoveryStatus::Failed, 1));
+                assert_eq!(down.status(), StatusCode::OK);
+                assert_eq!(cookie(&down), None, "the client's token may still be good");
+                assert!(!down.headers().contains_key("x-recovery-token"));
+                site.store.heal();
+            }
+            assert_eq!(site.sessions.live().await.unwrap(), 1, "another session was made");
+            site.store.fail(Call::Get, 1, Fault::before(ErrorKind::Unavailable));
+            let logout = site.layer.layer(service_fn(async |request: Request<()>| {
+                let (mut parts, ()) = request.into_parts();
+                let session = Recovery::<u32>::from_request_parts(&mut parts, &()).await.unwrap();
+                let ended = session.end().await;
+                assert!(ended.unwrap_err().is_retryable(), "it is not ended, and says it is");
+                Ok::<_, Infallible>(Response::new(()))
+            }));
+            let request = Request::builder().header("x-recovery-token", &first).body(()).unwrap();
+            logout.oneshot(request).await.unwrap();
+            let back = site.get("/", &token).await;
+            assert_eq!(*back.body(), (RecoveryStatus::Recovered, 2), "the state is gone");
+            site.store.close().await.unwrap();
+            let token = header(&back);
+            let closed = site.get("/", &[("x-recovery-token", &token)]).await;
+            assert_eq!(*closed.body(), (RecoveryStatus::Failed, 1));
+            assert_eq!(cookie(&closed), None);
+        });
+    });
+    let (unsaved, failed) = counted(&recorder);
+    assert_eq!((unsaved, failed), (3, 4));
+}
+
+/// Of two requests with one single-use token the loser does not touch the winner's cookie, unless it has something to
+/// save: then it has a session of its own.
 #[tokio::test]
-async fn with_the_store_down_requests_go_on_and_tokens_stay() {
-    let site = site();
+async fn s33_the_loser_of_a_race_leaves_the_winners_cookie() {
+    let mut site = site();
+    let key: Vec<u8> = (0..32).collect();
+    let builder = SessionManager::builder(Store::new(site.store.clone())).key(1, &key);
+    let builder = builder.reuse(ReusePolicy::SingleUse).cleanup_interval(None);
+    site.sessions = builder.build().unwrap();
+    site.layer = SessionLayer::new(site.sessions.clone());
     let first = site.get("/", &[]).await;
-    site.store.close().await.unwrap();
-    let down = site.get("/", &[("x-recovery-token", &header(&first))]).await;
-    assert_eq!(*down.body(), (RecoveryStatus::Failed, 1));
-    assert_eq!(down.status(), StatusCode::OK);
-    assert_eq!(cookie(&down), None, "the client's token may still be good");
+    let cookies = format!("__Host-recovery={}", header(&first));
+    let sent = [(COOKIE.as_str(), cookies.as_str())];
+    let (one, two) = tokio::join!(site.get("/look", &sent), site.get("/look", &sent));
+    let (won, lost) =
+        if one.body().0 == RecoveryStatus::Recovered { (one, two) } else { (two, one) };
+    assert_eq!((won.body().0, lost.body().0), (RecoveryStatus::Recovered, RecoveryStatus::Failed));
+    assert_eq!(cookie(&lost), None, "the winner's cookie was taken away");
+    let winner = token_in(&cookie(&won).unwrap());
+    let next = site.get("/", &[("x-recovery-token", &winner)]).await;
+    assert_eq!(*next.body(), (RecoveryStatus::Recovered, 2));
 }
 
 #[tokio::test]
-async fn cookies_are_as_configured() {
+async fn what_brings_a_token_is_kept_by_no_cache() {
+    let site = site();
+    let cached = service_fn(async |request: Request<()>| {
+        let session = request.extensions().get::<Recovery<u32>>().unwrap();
+        if request.uri().path() == "/set" {
+            session.set(1);
+        }
+        let answer = Response::builder().header("cache-control", "public, max-age=3600");
+        Ok::<_, Infallible>(answer.body(()).unwrap())
+    });
+    for (path, expected) in [("/set", "no-store"), ("/", "public, max-age=3600")] {
+        let request = Request::builder().uri(path).body(()).unwrap();
+        let answer = site.layer.layer(cached).oneshot(request).await.unwrap();
+        let lines: Vec<_> = answer.headers().get_all("cache-control").iter().collect();
+        assert_eq!(lines, [expected], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn s33_cookies_are_as_configured() {
     let site = site();
     let cookies = [
         (Cookie::host("a b;").same_site(SameSite::Strict), "__Host-ab=", "SameSite=Strict; Secure"),

@@ -111,7 +111,11 @@ pub(super) async fn formats(world: World) -> CaseResult {
     Ok(())
 }
 
-async fn record(world: &World, name: &str, nth: usize) -> Result<(Key, Vec<u8>), CaseFailure> {
+pub(super) async fn record(
+    world: &World,
+    name: &str,
+    nth: usize,
+) -> Result<(Key, Vec<u8>), CaseFailure> {
     let range = Namespace::new(&format!("session/{name}"))?.prefix("r");
     let page = world.backend.scan(range, resurge_store::ScanOptions::new()).await?;
     let entry = page.entries.into_iter().nth(nth);
@@ -120,7 +124,7 @@ async fn record(world: &World, name: &str, nth: usize) -> Result<(Key, Vec<u8>),
     Ok((entry.key, payload.to_vec()))
 }
 
-async fn put(world: &World, key: Key, payload: Vec<u8>) -> CaseResult {
+pub(super) async fn put(world: &World, key: Key, payload: Vec<u8>) -> CaseResult {
     let mut batch = Batch::new();
     batch.put(key.clone(), Record::new(payload).encode(&key));
     world.backend.commit(batch, Durability::Durable).await?;

@@ -9,6 +9,8 @@ use crate::record_id::RecordId;
 
 /// The most sessions one commit removes.
 const PAGE: usize = 200;
+/// And the most bytes of sessions it compares: a commit has its limit.
+const PAGE_BYTES: usize = 8 << 20;
 
 /// What a cleanup did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -29,9 +31,19 @@ pub struct CleanupReport {
 /// One index entry whose time has come.
 enum Found {
     Expired(RecordId, Box<Loaded>),
-    Orphan(Key, RecordId),
+    /// With what must still be so of the session it leads to.
+    Orphan(Key, Key, Guard),
     Unreadable,
-    Renewed,
+}
+
+impl Found {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Expired(_, loaded) => loaded.size(),
+            Self::Orphan(_, _, Guard::Exact(raw)) => raw.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Indexed {
@@ -49,12 +61,18 @@ impl Indexed {
             let options = ScanOptions::new().max_entries(page).keys_only();
             let page = self.store.scan(range, options).await?;
             rest = page.next;
-            let mut found = Vec::new();
+            let (mut found, mut bytes) = (Vec::new(), 0);
             for entry in page.entries {
                 match self.look(entry.key).await? {
                     Found::Unreadable => report.failed += 1,
-                    Found::Renewed => report.renewed += 1,
-                    dead => found.push(dead),
+                    dead => {
+                        bytes += dead.bytes();
+                        found.push(dead);
+                    }
+                }
+                if bytes >= PAGE_BYTES {
+                    self.remove(std::mem::take(&mut found), &mut report).await?;
+                    bytes = 0;
                 }
             }
             self.remove(found, &mut report).await?;
@@ -65,12 +83,14 @@ impl Indexed {
     async fn look(&self, index: Key) -> Result<Found> {
         let Some(id) = id_of(&index) else { return Ok(Found::Unreadable) };
         let key = self.layout.record(id)?;
-        let Some(raw) = self.store.get(&key).await? else { return Ok(Found::Orphan(index, id)) };
+        let Some(raw) = self.store.get(&key).await? else {
+            return Ok(Found::Orphan(index, key, Guard::Absent));
+        };
         let Ok(session) = decode(&key, &raw) else { return Ok(Found::Unreadable) };
         let at = session.removable_at();
         if self.layout.expiry(at, id)? != index {
-            // Its own entry is elsewhere; this one is on its way out.
-            return Ok(Found::Renewed);
+            // Its own entry is elsewhere. This one went with the renewal, or leads nowhere.
+            return Ok(Found::Orphan(index, key, Guard::Exact(raw)));
         }
         let proof = Proof::Indexed { record: raw, cutoff: Guard::Absent };
         Ok(Found::Expired(id, Box::new(Loaded { session, cutoff: 0, proof })))
@@ -105,11 +125,11 @@ impl Indexed {
                     self.stage_end(&mut batch, *id, loaded, None)?;
                     ended += i64::from(!loaded.session.revoked);
                 }
-                Found::Orphan(index, id) => {
-                    batch.guard(self.layout.record(*id)?, Guard::Absent);
+                Found::Orphan(index, of, guard) => {
+                    batch.guard(of.clone(), guard.clone());
                     batch.delete(index.clone());
                 }
-                Found::Unreadable | Found::Renewed => {}
+                Found::Unreadable => {}
             }
         }
         if ended > 0 {
@@ -124,8 +144,9 @@ fn count(found: &[Found], report: &mut CleanupReport) {
     for one in found {
         match one {
             Found::Expired(..) => report.removed += 1,
-            Found::Orphan(..) => report.orphans += 1,
-            Found::Unreadable | Found::Renewed => {}
+            Found::Orphan(_, _, Guard::Absent) => report.orphans += 1,
+            Found::Orphan(..) => report.renewed += 1,
+            Found::Unreadable => {}
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::record_id::RecordId;
 
 /// One new session evicts at most so many; more only when limits were lowered.
 const MOST: usize = 64;
+/// And so many bytes of them: a commit has its limit.
+const MOST_BYTES: usize = 16 << 20;
 
 /// A session that may go.
 struct Candidate {
@@ -37,17 +39,17 @@ impl Indexed {
         let (counter, guard) = self.counter().await?;
         let mut victims: Vec<Candidate> = Vec::new();
         if let Some(limit) = self.limits.per_subject {
-            let of = self.of_subject(subject).await?.len() as u64;
-            if let Some(over) = (of + 1).checked_sub(limit).filter(|over| *over > 0) {
+            let listed = self.of_subject(subject).await?.len() as u64;
+            if listed >= limit {
                 let range = self.layout.all_of_subject(subject);
-                victims = self.choose_among(range, limit, over).await?;
+                victims = self.choose_among(batch, range, limit).await?;
             }
         }
         if let Some(limit) = self.limits.entries {
             let after = (counter.live + 1).saturating_sub(victims.len() as u64);
             if let Some(over) = after.checked_sub(limit).filter(|over| *over > 0) {
                 let gone: Vec<RecordId> = victims.iter().map(|victim| victim.id).collect();
-                victims.extend(self.choose(limit, over, &gone).await?);
+                victims.extend(self.choose(batch, limit, over, &gone).await?);
             }
         }
         let evicted = victims.len() as u64;
@@ -65,9 +67,16 @@ impl Indexed {
         Ok(evicted)
     }
 
-    /// Of the few in `range`.
-    async fn choose_among(&self, range: KeyRange, limit: u64, over: u64) -> Result<Vec<Candidate>> {
-        let mut found = self.candidates(range, usize::MAX, &[]).await?;
+    /// Of the few in `range`, as many as are too many.
+    async fn choose_among(
+        &self,
+        batch: &mut Batch,
+        range: KeyRange,
+        limit: u64,
+    ) -> Result<Vec<Candidate>> {
+        let mut found = self.candidates(batch, range, usize::MAX, &[]).await?;
+        // Counted anew: not every entry led to a session.
+        let over = (found.len() as u64 + 1).saturating_sub(limit);
         match self.limits.eviction {
             Eviction::SoonestExpiry => found.sort_by_key(Candidate::deadline),
             Eviction::Oldest => found.sort_by_key(Candidate::created),
@@ -80,27 +89,40 @@ impl Indexed {
             }
         }
         found.truncate(at_most(over));
+        let mut bytes = 0;
+        let fits = found.iter().take_while(|candidate| fits(&mut bytes, candidate)).count();
+        found.truncate(fits);
         Ok(found)
     }
 
     /// Of all.
-    async fn choose(&self, limit: u64, over: u64, gone: &[RecordId]) -> Result<Vec<Candidate>> {
+    async fn choose(
+        &self,
+        batch: &mut Batch,
+        limit: u64,
+        over: u64,
+        gone: &[RecordId],
+    ) -> Result<Vec<Candidate>> {
         let range = match self.limits.eviction {
             Eviction::SoonestExpiry => self.layout.expiries(),
             Eviction::Oldest => self.layout.creations(),
             // Nobody but who is dead already.
             Eviction::Reject => self.layout.expired_at(self.store.now()),
         };
-        let found = self.candidates(range, at_most(over), gone).await?;
+        let mut found = self.candidates(batch, range, at_most(over), gone).await?;
         if self.limits.eviction == Eviction::Reject && (found.len() as u64) < over {
             return Err(SessionError::Capacity { limit });
         }
+        let mut bytes = 0;
+        let fits = found.iter().take_while(|candidate| fits(&mut bytes, candidate)).count();
+        found.truncate(fits);
         Ok(found)
     }
 
-    /// The first live sessions that the index entries of `range` lead to.
+    /// The first live sessions that the index entries of `range` lead to. Entries that lead to none are removed.
     async fn candidates(
         &self,
+        batch: &mut Batch,
         range: KeyRange,
         most: usize,
         gone: &[RecordId],
@@ -120,7 +142,12 @@ impl Indexed {
                     continue;
                 };
                 let key = self.layout.record(id)?;
-                let Some(raw) = self.store.get(&key).await? else { continue };
+                let Some(raw) = self.store.get(&key).await? else {
+                    if batch.ops().len() < MOST {
+                        batch.guard(key, Guard::Absent).delete(entry.key);
+                    }
+                    continue;
+                };
                 let loaded = decode(&key, &raw).ok().map(|session| {
                     // A victim goes whatever the cutoff says.
                     let cutoff = Guard::Absent;
@@ -132,6 +159,13 @@ impl Indexed {
         }
         Ok(found)
     }
+}
+
+/// Whether it goes into the same commit; the first one always does.
+fn fits(bytes: &mut usize, candidate: &Candidate) -> bool {
+    let before = *bytes;
+    *bytes += candidate.raw.len();
+    before == 0 || *bytes <= MOST_BYTES
 }
 
 fn at_most(over: u64) -> usize {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Core, SessionManager};
-use crate::error::Result;
+use crate::error::{Result, SessionError};
 use crate::indexed::CleanupReport;
 
 /// What one run in the background removes at most; the next one goes on.
@@ -32,6 +32,7 @@ pub(super) fn run(core: &Arc<Core>, interval: Duration) -> impl Future<Output = 
                     );
                 }
                 Ok(_) => {}
+                Err(SessionError::Closed) => return,
                 // The next run tries again.
                 Err(error) => tracing::warn!(class = error.class(), "cleanup of sessions failed"),
             }
@@ -50,7 +51,7 @@ impl Core {
 
     async fn cleanup(&self, limit: u64) -> Result<CleanupReport> {
         let begun = self.backend.clock().monotonic();
-        let _open = self.open().await?;
+        let _open = self.open()?;
         let indexed = self.backend.indexed("find what expired")?;
         let report = indexed.cleanup(limit).await?;
         let took = self.backend.clock().monotonic().saturating_since(begun);

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 
 use super::SessionManager;
+use super::recover::Opened;
 use crate::error::{Result, SessionError};
 use crate::hooks;
+use crate::indexed::{Inserted, Loaded, contended};
 use crate::keys::COMPACT;
 use crate::layout::subject_hash;
 use crate::policy::TokenKind;
@@ -17,8 +19,12 @@ const MAX_SUBJECT_LEN: usize = 1024;
 /// A new id is taken with odds that are not worth a number; a few times more costs nothing.
 const ATTEMPTS: usize = 16;
 
-/// What a new session begins with.
-type Begin<'a> = dyn Fn(RecordId, &mut StoredSession) -> Result<()> + Send + Sync + 'a;
+/// What a session is copied from.
+pub(super) struct Origin<'a> {
+    pub(super) id: RecordId,
+    pub(super) loaded: &'a Loaded,
+    pub(super) opened: &'a Opened,
+}
 
 impl SessionManager {
     /// A new session of this subject (a user, a socket; 1 to 1,024 bytes), and its token. Durable when it returns.
@@ -28,10 +34,13 @@ impl SessionManager {
     /// `Capacity` when a limit is reached and nobody is evicted; `Config` for a subject that is too long or empty;
     /// `WrongBinding` when tokens must be bound and this manager is not; `Closed`; the store's, and no randomness.
     pub async fn create(&self, subject: impl AsRef<str>) -> Result<Token> {
-        let _open = self.core.open().await?;
+        let _open = self.core.open()?;
+        self.core.keys.refresh().await;
         let subject = subject.as_ref();
-        let (id, session) = self.insert_new(subject, None).await?;
-        self.first_token(subject, id, &session, None)
+        match self.insert_new(subject, None).await? {
+            Some((id, session)) => self.first_token(subject, id, &session, None),
+            None => Err(contended()),
+        }
     }
 
     /// The token of a session that is just made.
@@ -53,12 +62,12 @@ impl SessionManager {
         Ok(Token::owned(text, session.epoch))
     }
 
-    /// Stores a new session; `with`: what it begins with.
+    /// Stores a new session; `None` when the one it is copied from was changed meanwhile.
     pub(super) async fn insert_new(
         &self,
         subject: &str,
-        with: Option<&Begin<'_>>,
-    ) -> Result<(RecordId, StoredSession)> {
+        origin: Option<Origin<'_>>,
+    ) -> Result<Option<(RecordId, StoredSession)>> {
         let core = &self.core;
         if subject.is_empty() || subject.len() > MAX_SUBJECT_LEN {
             return Err(SessionError::config("a subject has 1 to 1,024 bytes"));
@@ -76,10 +85,15 @@ impl SessionManager {
                 // Not used otherwise: these tokens have no successors.
                 session.grace_until = unique;
             }
-            if let Some(with) = with {
-                with(id, &mut session)?;
+            if let Some(origin) = &origin {
+                self.copy(origin, id, &mut session)?;
             }
-            let Some(evicted) = core.backend.insert(id, &session).await? else { continue };
+            let from = origin.as_ref().map(|origin| (origin.id, origin.loaded));
+            let evicted = match core.backend.insert(id, &session, from).await? {
+                Inserted::Done { evicted } => evicted,
+                Inserted::Taken => continue,
+                Inserted::Raced => return Ok(None),
+            };
             core.metrics.created.add(1);
             core.metrics.evicted.add(evicted);
             if evicted > 0
@@ -87,9 +101,25 @@ impl SessionManager {
             {
                 hooks::call(|| told.on_evict(evicted));
             }
-            return Ok((id, session));
+            return Ok(Some((id, session)));
         }
-        Err(crate::indexed::contended())
+        Err(contended())
+    }
+
+    /// Its state, and its age: a copy does not live longer, and is revoked by what revokes by age.
+    fn copy(&self, of: &Origin<'_>, id: RecordId, session: &mut StoredSession) -> Result<()> {
+        let (core, old, opened) = (&self.core, &of.loaded.session, of.opened);
+        session.created = old.created;
+        session.absolute = old.absolute;
+        session.deadline = core.options.lifetime.deadline(core.now(), old.absolute);
+        session.version = old.version;
+        session.schema = opened.schema;
+        session.codec = opened.codec;
+        session.hash = core.rehash(&opened.state)?;
+        if core.options.kind != TokenKind::SealedState {
+            session.state = core.protect_state(id, opened.schema, opened.codec, &opened.state)?;
+        }
+        Ok(())
     }
 
     fn new_id(&self, subject: &str) -> Result<(RecordId, u64)> {

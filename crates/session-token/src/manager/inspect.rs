@@ -59,7 +59,7 @@ impl SessionManager {
     /// As [`recover`](Self::recover), but a replay revokes nothing.
     pub async fn peek<T: DeserializeOwned>(&self, token: &Token) -> Result<Peeked<T>> {
         let core = &self.core;
-        let _open = core.open().await?;
+        let _open = core.open()?;
         let verified = self.verify(token).await?;
         let loaded = self.load(&verified).await?;
         if self.standing(&loaded, &verified)? == Standing::Old {
@@ -81,7 +81,7 @@ impl SessionManager {
     /// What is wrong with the token; `Replayed` for an old one; `Closed`; the store's.
     pub async fn touch(&self, token: &Token) -> Result<()> {
         let core = &self.core;
-        let _open = core.open().await?;
+        let _open = core.open()?;
         let verified = self.verify(token).await?;
         for _ in 0..ATTEMPTS {
             let loaded = self.load(&verified).await?;
@@ -120,7 +120,7 @@ impl SessionManager {
     /// `Unsupported` with storage of your own; `Closed`; the store's.
     pub async fn list(&self, subject: impl AsRef<str>) -> Result<Vec<SessionInfo>> {
         let core = &self.core;
-        let _open = core.open().await?;
+        let _open = core.open()?;
         let indexed = core.backend.indexed("list")?;
         let mut found = Vec::new();
         let now = core.now();

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::SessionManager;
 use crate::error::{Result, SessionError};
-use crate::keys::{BIND, MAC, SEAL};
+use crate::keys::{BIND, MAC};
 use crate::policy::TokenKind;
 use crate::record_id::RecordId;
 use crate::stored::StoredSession;
@@ -48,8 +48,7 @@ impl SessionManager {
             });
             let mut body = header.encode();
             let aad = self.seal_aad(&body);
-            let sealed = core.keys.ring().seal_body(key, SEAL, &aad, &plain);
-            body.extend_from_slice(&sealed.map_err(SessionError::of_key)?);
+            body.extend_from_slice(&core.keys.seal_body(key, &aad, &plain)?);
             let (text, limit) = (text(&body), core.options.max_token_len);
             if text.len() > limit {
                 return Err(SessionError::TooLarge { len: text.len(), limit });

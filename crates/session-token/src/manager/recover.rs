@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use resurge_store::Durability;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::SessionManager;
+use super::create::Origin;
 use super::verify::{Verified, split_sealed};
 use crate::error::{Result, SessionError};
 use crate::hooks::{self, RecoverEvent};
@@ -18,6 +18,9 @@ use crate::policy::{OnDuplicate, ReusePolicy, TokenKind};
 use crate::standing::{Standing, standing};
 use crate::stored::StoredSession;
 use crate::token::{Token, purpose_tag};
+
+/// Nobody counts so far.
+pub(super) const WORN: &str = "one of its counters is at its end";
 
 /// A session that came back.
 #[non_exhaustive]
@@ -72,7 +75,7 @@ impl SessionManager {
     /// Every class there is about tokens. `Replayed` under rotation also revokes the family. `NotFound` too
     /// for a session that was never saved; it stays.
     pub async fn recover<T: DeserializeOwned>(&self, token: &Token) -> Result<Recovered<T>> {
-        let _open = self.core.open().await?;
+        let _open = self.core.open()?;
         let mut trace = Trace::default();
         let result = self.try_recover(token, &mut trace).await;
         let core = &self.core;
@@ -146,8 +149,8 @@ impl SessionManager {
             match core.options.duplicate {
                 OnDuplicate::Reject => return Err(SessionError::Replayed),
                 OnDuplicate::Fork => {
-                    let forked = self.fork(subject, opened).await?;
-                    return Ok(Some((forked, true, now)));
+                    let forked = self.fork(verified, loaded, subject, opened).await?;
+                    return Ok(forked.map(|token| (token, true, now)));
                 }
                 OnDuplicate::Share => {}
             }
@@ -157,7 +160,7 @@ impl SessionManager {
         new.deadline = core.options.lifetime.deadline(now, old.absolute).max(old.deadline);
         // A duplicate shares the session with who was first; all others take it over.
         if standing == Standing::Current {
-            new.epoch += 1;
+            new.epoch = old.epoch.checked_add(1).ok_or(SessionError::Corrupt(WORN))?;
         }
         let rotates = reuse != ReusePolicy::UntilExpiry && standing == Standing::Current;
         if rotates {
@@ -193,24 +196,20 @@ impl SessionManager {
         self.mint(verified.id, session, Some((opened.schema, opened.codec, &opened.state)))
     }
 
-    /// A session of its own with the same state.
-    async fn fork(&self, subject: &str, opened: &Opened) -> Result<Token> {
-        let core = &self.core;
-        let encoded = core.rehash(&opened.state)?;
-        let begin = |id, session: &mut StoredSession| {
-            session.version = 1;
-            session.schema = opened.schema;
-            session.codec = opened.codec;
-            session.hash = encoded;
-            if core.options.kind != TokenKind::SealedState {
-                session.state =
-                    core.protect_state(id, opened.schema, opened.codec, &opened.state)?;
-            }
-            Ok(())
+    /// A session of its own with the same state; `None` when the first one was changed meanwhile.
+    async fn fork(
+        &self,
+        verified: &Verified,
+        loaded: &Loaded,
+        subject: &str,
+        opened: &Opened,
+    ) -> Result<Option<Token>> {
+        let origin = Origin { id: verified.id, loaded, opened };
+        let Some((id, session)) = self.insert_new(subject, Some(origin)).await? else {
+            return Ok(None);
         };
-        let (id, session) = self.insert_new(subject, Some(&begin)).await?;
         let state = Some((opened.schema, opened.codec, opened.state.as_slice()));
-        self.first_token(subject, id, &session, state)
+        self.first_token(subject, id, &session, state).map(Some)
     }
 
     /// An old token was used: somebody else may have it. Under rotation nobody of the family gets in any more.
@@ -250,8 +249,7 @@ impl SessionManager {
             let state = core.stored_state(verified.id, session)?;
             return Ok(Opened { schema: session.schema, codec: session.codec, state });
         };
-        let (schema, codec, state): (u32, u8, Bytes) =
-            split_sealed(sealed).ok_or(SessionError::NotFound)?;
+        let (schema, codec, state) = split_sealed(sealed).ok_or(SessionError::NotFound)?;
         // INVARIANT: it is the newest state. A save makes every token before it old, without grace.
         Ok(Opened { schema, codec, state: Zeroizing::new(state.to_vec()) })
     }

@@ -5,7 +5,7 @@ use resurge_store::Durability;
 use serde::Serialize;
 
 use super::SessionManager;
-use super::recover::check_compact;
+use super::recover::{WORN, check_compact};
 use super::state::Encoded;
 use super::verify::Verified;
 use crate::error::{Result, SessionError};
@@ -59,7 +59,7 @@ impl SessionManager {
         state: &T,
     ) -> Result<Saved> {
         let core = &self.core;
-        let _open = core.open().await?;
+        let _open = core.open()?;
         let verified = self.verify(token).await?;
         let encoded = core.encode(state)?;
         for _ in 0..ATTEMPTS {
@@ -130,7 +130,7 @@ impl SessionManager {
         let core = &self.core;
         let options = &core.options;
         let mut new = old.clone();
-        new.version += 1;
+        new.version = old.version.checked_add(1).ok_or(SessionError::Corrupt(WORN))?;
         new.schema = options.schema;
         new.codec = options.format.id();
         new.hash = encoded.hash;

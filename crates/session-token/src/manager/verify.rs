@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use resurge_seal::pae;
 use zeroize::Zeroizing;
 
 use super::{Core, SessionManager};
@@ -13,7 +13,7 @@ use crate::policy::TokenKind;
 use crate::record_id::RecordId;
 use crate::token::{
     CompactToken, Header, KIND_REFERENCE, KIND_SEALED, PREFIX, SignedToken, Token, binding_tag,
-    pae, purpose_tag,
+    purpose_tag,
 };
 
 /// The longest text of a token without a state in it.
@@ -55,6 +55,7 @@ impl SessionManager {
                 self.admit(parsed.opened(), Some(state)).await?
             }
         };
+        core.keys.refresh().await;
         verified.epoch = token.epoch;
         core.keys.count_use(verified.key_id, &core.metrics);
         Ok(verified)
@@ -145,8 +146,8 @@ pub(super) fn ended(now: u64, end: u64) -> Result<()> {
 }
 
 /// `schema u32 || codec u8 || state`, in a token; empty before the first save.
-pub(super) fn split_sealed(plain: &[u8]) -> Option<(u32, u8, Bytes)> {
+pub(super) fn split_sealed(plain: &[u8]) -> Option<(u32, u8, &[u8])> {
     let (schema, rest) = plain.split_first_chunk::<4>()?;
     let (codec, state) = rest.split_first()?;
-    Some((u32::from_be_bytes(*schema), *codec, Bytes::copy_from_slice(state)))
+    Some((u32::from_be_bytes(*schema), *codec, state))
 }

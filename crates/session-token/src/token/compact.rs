@@ -5,9 +5,9 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::Mac;
+use resurge_seal::pae;
 use sha2::{Digest, Sha256};
 
-use super::pae;
 use super::wire::{mac, verify};
 use crate::error::{Result, SessionError};
 use crate::record_id::{self, RecordId};

@@ -5,10 +5,10 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
+use resurge_seal::pae;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::pae;
 use crate::error::{Result, SessionError};
 use crate::record_id::{self, RecordId};
 

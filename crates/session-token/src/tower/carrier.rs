@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::token::Token;
@@ -109,15 +109,25 @@ impl Default for Carrier {
     }
 }
 
+/// How the token of a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Header,
+    Cookie,
+    Query,
+    Nothing,
+}
+
 impl Carrier {
     /// The token of a request: the header's before the cookie's, the query's last and only on request.
-    pub(super) fn find(&self, headers: &HeaderMap, uri: &Uri) -> Option<Token> {
+    pub(super) fn find(&self, headers: &HeaderMap, uri: &Uri) -> Option<(Token, By)> {
         let header = self.header.as_ref().and_then(|name| headers.get(name)?.to_str().ok());
+        let header = header.filter(|text| !text.is_empty()).map(|text| (text, By::Header));
         header
-            .or_else(|| self.in_cookie(headers))
-            .or_else(|| self.in_query(uri))
-            .filter(|text| !text.is_empty())
-            .map(Token::from)
+            .or_else(|| Some((self.in_cookie(headers)?, By::Cookie)))
+            .or_else(|| Some((self.in_query(uri)?, By::Query)))
+            .filter(|(text, _)| !text.is_empty())
+            .map(|(text, by)| (Token::from(text), by))
     }
 
     fn in_cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
@@ -138,15 +148,17 @@ impl Carrier {
         })
     }
 
-    /// Gives the client its token.
-    pub(super) fn give(&self, headers: &mut HeaderMap, token: &Token) {
+    /// Gives the client its token, and no cache on the way.
+    pub(super) fn give(&self, headers: &mut HeaderMap, token: &Token, by: By) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(cookie) = &self.cookie
             && let Some(value) =
                 cookie.with(token.expose(), cookie.max_age.map(|age| age.as_secs()))
         {
             headers.append(SET_COOKIE, value);
         }
-        if let Some(name) = &self.header
+        // A script that cannot read the cookie must not read it here.
+        if let Some(name) = self.header.as_ref().filter(|_| by != By::Cookie)
             && let Ok(mut value) = HeaderValue::from_str(token.expose())
         {
             value.set_sensitive(true);

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::carrier::{Carrier, Cookie};
+use super::carrier::{By, Carrier, Cookie};
 use super::recovery::{Parting, Recovery};
 use crate::manager::SessionManager;
 
@@ -23,7 +23,11 @@ type Subject = dyn Fn(&Parts) -> String + Send + Sync;
 /// `x-recovery-token`, then in the cookie `__Host-recovery`; never in the query, unless asked to.
 ///
 /// A request always goes on: whatever is wrong with its token, it gets a fresh session and, where the old token is dead, a new one.
-/// When the store fails, the session is fresh too, nothing is saved, and the client keeps its token.
+/// When the store fails, the session is fresh too, nothing is saved, also when the store is back by then, and the client keeps
+/// its token; `resurge_session_unsaved_requests_total` counts those that had something to save.
+///
+/// A response that brings a token says `Cache-Control: no-store`. A token that came by cookie is not repeated in the header, where
+/// scripts could read it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -167,7 +171,8 @@ where
         let settings = Arc::clone(&self.layer.settings);
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            let token = settings.carrier.find(&parts.headers, &parts.uri);
+            let found = settings.carrier.find(&parts.headers, &parts.uri);
+            let (token, by) = found.map_or((None, By::Nothing), |(token, by)| (Some(token), by));
             let subject = (settings.subject)(&parts);
             let sessions = settings.sessions.clone();
             let recovery = Recovery::<T>::begin(sessions, subject, token.as_ref()).await;
@@ -180,7 +185,7 @@ where
                 tracing::warn!(class = error.class(), "the session of a request was not saved");
             }
             match recovery.parting() {
-                Parting::Give(token) => settings.carrier.give(response.headers_mut(), &token),
+                Parting::Give(token) => settings.carrier.give(response.headers_mut(), &token, by),
                 Parting::Clear => settings.carrier.clear(response.headers_mut()),
                 Parting::Nothing => {}
             }

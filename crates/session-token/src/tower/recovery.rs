@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use resurge_store::{ErrorKind, StoreError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Result, SessionError};
+use crate::error::{PublicError, Result, SessionError};
 use crate::manager::SessionManager;
 use crate::token::Token;
 
@@ -54,8 +55,18 @@ struct Slot<T> {
     dirty: bool,
     /// The client must be told of the token.
     news: bool,
-    /// What the client holds leads nowhere.
-    dead: bool,
+    held: Held,
+}
+
+/// What is known of the token the client came with, beside what became of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// Nothing that matters.
+    Settled,
+    /// It leads nowhere.
+    Dead,
+    /// It could not be looked at, and may be good: nothing takes its place.
+    Unreached,
 }
 
 /// What the client is told after a request.
@@ -79,7 +90,7 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
             version: None,
             dirty: false,
             news: false,
-            dead: false,
+            held: Held::Settled,
         };
         let mut afresh = false;
         if let Some(token) = token {
@@ -95,10 +106,12 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
                     slot.status = RecoveryStatus::Failed;
                     // A replay may be a slow request beside one that has a newer cookie already, and a failure of ours says
                     // nothing about the token: both leave what the client holds.
-                    let is_dead = !matches!(error, SessionError::Replayed)
-                        && error.public() == crate::PublicError::RecoveryUnavailable;
-                    slot.dead = is_dead;
-                    afresh = is_dead;
+                    slot.held = match error {
+                        SessionError::Replayed => Held::Settled,
+                        _ if error.public() == PublicError::TryAgainLater => Held::Unreached,
+                        _ => Held::Dead,
+                    };
+                    afresh = slot.held == Held::Dead;
                 }
             }
         }
@@ -133,11 +146,17 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
     /// The token of this session; made now if there is none. For pages and messages that carry it.
     ///
     /// # Errors
-    /// As [`SessionManager::create`].
+    /// As [`SessionManager::create`]. `Store` when the client's own token could not be looked at: it may still be good.
     pub async fn token(&self) -> Result<Token> {
         let _one = self.shared.making.lock().await;
-        if let Some(token) = self.shared.slot.lock().token.clone() {
-            return Ok(token);
+        {
+            let slot = self.shared.slot.lock();
+            if let Some(token) = &slot.token {
+                return Ok(token.clone());
+            }
+            if slot.held == Held::Unreached {
+                return Err(unreached_session());
+            }
         }
         let token = self.shared.sessions.create(&self.shared.subject).await?;
         let mut slot = self.shared.slot.lock();
@@ -174,14 +193,18 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
     /// Ends the session, durably: a logout. The client's cookie is taken away.
     ///
     /// # Errors
-    /// As [`SessionManager::delete`].
+    /// As [`SessionManager::delete`]. `Store` when the client's token could not be looked at: only its cookie is gone then.
     pub async fn end(&self) -> Result<()> {
         let token = {
             let mut slot = self.shared.slot.lock();
+            let unreached = slot.held == Held::Unreached;
             slot.state = None;
             slot.dirty = false;
-            slot.dead = true;
+            slot.held = Held::Dead;
             slot.version = None;
+            if unreached {
+                return Err(unreached_session());
+            }
             slot.token.take()
         };
         match token {
@@ -194,10 +217,15 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
         let slot = self.shared.slot.lock();
         match &slot.token {
             Some(token) if slot.news => Parting::Give(token.clone()),
-            None if slot.dead => Parting::Clear,
+            None if slot.held == Held::Dead => Parting::Clear,
             _ => Parting::Nothing,
         }
     }
+}
+
+fn unreached_session() -> SessionError {
+    let what = "the session of this request could not be looked at";
+    StoreError::new(ErrorKind::Unavailable, what).into()
 }
 
 /// Without state and subject.
