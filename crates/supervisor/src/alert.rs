@@ -55,6 +55,11 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// Whether it is over when the circuit closes, and not before.
+    pub(crate) fn ends_when_closed(&self) -> bool {
+        matches!(self, Self::CircuitBreakerOpen | Self::RecoveryTime { .. } | Self::Unrecoverable)
+    }
+
     /// A bounded name for it, as used in the labels of metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -39,6 +39,10 @@ pub(crate) async fn make(
         resource.machine.lock().begin(state, start, |failure| shared.candidates(resource, failure));
     let Some(begun) = begun else { return };
     let repair = resource.breaker.begin_repair();
+    // So that the trail has it where it happened, however soon the attempt ends.
+    while let Some(event) = events.try_recv() {
+        heard(shared, resource, &event);
+    }
     let span = tracing::info_span!(
         "repair",
         resource = &*resource.name,

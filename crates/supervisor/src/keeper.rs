@@ -31,7 +31,9 @@ pub(crate) async fn keep(
     mut events: resurge_breaker::Events,
     mut stop: watch::Receiver<bool>,
 ) {
-    resource.machine.lock().watch(resource.breaker.state(), shared.at());
+    let state = resource.breaker.state();
+    let open_for = resource.breaker.retry_after().filter(|_| state == State::Open);
+    resource.machine.lock().watch(state, open_for, shared.at());
     loop {
         while let Some(event) = events.try_recv() {
             heard(&shared, &resource, &event);

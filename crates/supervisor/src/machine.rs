@@ -66,8 +66,11 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new(config: Arc<SupervisorConfig>, history: History) -> Self {
         let mut alarms = Alarms::new(config.alerting, config.alerts.clone());
+        // Somebody was alerted before the restart.
+        for alert in &history.alerts {
+            alarms.raise(alert.clone());
+        }
         if history.exhausted {
-            // Somebody was alerted before the restart.
             alarms.raise(AlertKind::Exhausted { attempts: history.attempts });
         }
         Self {
@@ -104,16 +107,20 @@ impl Machine {
         }
     }
 
-    /// Watching begins, with the circuit in this state: what is down is repaired, with the attempts
-    /// made before still counting.
-    pub(crate) fn watch(&mut self, state: State, now: At) {
+    /// Watching begins, with the circuit in this state, open for this long: what is down is repaired, with
+    /// the attempts made before still counting, unless calls are suspended.
+    pub(crate) fn watch(&mut self, state: State, open_for: Option<Duration>, now: At) {
         self.closed_since = None;
         if let Some(strategy) = self.history.running.clone() {
             let (attempt, took) = (self.history.attempts, Duration::ZERO);
             let outcome = AttemptOutcome::Interrupted;
             self.say(now, AuditEvent::Ended { attempt, strategy, outcome, took });
         }
-        if state != State::Closed {
+        self.suspended_until = match open_for {
+            Some(left) if self.history.suspended => Some(now.mono.saturating_add(left)),
+            _ => None,
+        };
+        if state != State::Closed && !self.is_suspended(now) {
             self.want(now);
         }
     }

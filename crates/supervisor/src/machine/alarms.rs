@@ -46,14 +46,7 @@ impl Alarms {
 
     /// The circuit is closed.
     pub(crate) fn closed(&mut self) {
-        self.over(|raised| {
-            matches!(
-                raised,
-                AlertKind::CircuitBreakerOpen
-                    | AlertKind::RecoveryTime { .. }
-                    | AlertKind::Unrecoverable
-            )
-        });
+        self.over(AlertKind::ends_when_closed);
     }
 
     /// It was well for the relapse window.

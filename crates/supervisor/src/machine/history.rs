@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use resurge_breaker::State;
 use resurge_store::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::alert::AlertKind;
 use crate::audit::{AttemptOutcome, AuditEvent};
 use crate::failure::Failure;
 
@@ -30,6 +32,12 @@ pub struct History {
     pub(crate) failure: Option<Failure>,
     /// How the last attempt ended.
     pub(crate) last: Option<(Arc<str>, AttemptOutcome)>,
+    /// Calls were suspended, and no probe was let through since.
+    #[serde(default)]
+    pub(crate) suspended: bool,
+    /// Alerts that nothing but a closed circuit ends.
+    #[serde(default)]
+    pub(crate) alerts: Vec<AlertKind>,
 }
 
 impl History {
@@ -48,9 +56,8 @@ impl History {
             }
             AuditEvent::Ended { strategy, outcome, .. } => {
                 self.running = None;
-                if let AttemptOutcome::Waiting { .. } = outcome {
-                    self.waits = self.waits.saturating_add(1);
-                }
+                self.suspended = matches!(outcome, AttemptOutcome::Waiting { .. });
+                self.waits = self.waits.saturating_add(self.suspended.into());
                 self.last = Some((Arc::clone(strategy), outcome.clone()));
             }
             AuditEvent::Exhausted { .. } => self.exhausted = true,
@@ -59,9 +66,17 @@ impl History {
                 self.forget();
                 self.beginnings.clear();
             }
-            AuditEvent::CircuitBreakerStateChange { .. }
-            | AuditEvent::Alert(_)
-            | AuditEvent::Summary(_) => {}
+            AuditEvent::CircuitBreakerStateChange { to, .. } => {
+                self.suspended &= !matches!(to, State::HalfOpen | State::Closed);
+                if *to == State::Closed {
+                    self.alerts.clear();
+                }
+            }
+            AuditEvent::Alert(alert) if alert.ends_when_closed() => {
+                self.alerts.retain(|raised| raised.as_str() != alert.as_str());
+                self.alerts.push(alert.clone());
+            }
+            AuditEvent::Alert(_) | AuditEvent::Summary(_) => {}
         }
     }
 
@@ -74,6 +89,9 @@ impl History {
 
     /// Nothing in it that matters for later attempts.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.attempts == 0 && self.beginnings.is_empty() && !self.exhausted
+        self.attempts == 0
+            && self.beginnings.is_empty()
+            && !self.exhausted
+            && self.alerts.is_empty()
     }
 }

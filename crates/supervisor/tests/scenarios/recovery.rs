@@ -109,6 +109,18 @@ async fn ra3_c79_a_sick_resource_is_restarted_reloaded_reset_and_suspended_in_th
 }
 
 #[tokio::test]
+async fn ra7_an_attempt_that_ends_at_once_is_told_in_order_too() {
+    let mut config = config();
+    config.default_strategy = Some("backoff".to_owned());
+    let world = World::new(config, Fake::new()).await;
+    world.fail(3).await;
+    let story = world.story().await;
+    let began = story.iter().position(|line| line == "1 backoff").unwrap();
+    let ended = ["1 backoff", "open -> repairing", "1 backoff waiting", "repairing -> open"];
+    assert_eq!(story[began..], ended);
+}
+
+#[tokio::test]
 async fn c79_what_nothing_recovers_alerts_and_is_left_to_the_probes() {
     let world = World::new(config(), Fake::new()).await;
     for _ in 0..3 {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use resurge_breaker::State;
+use resurge_breaker::{FailureKind, State};
 use resurge_store::{Store, VirtualClock};
 use resurge_supervisor::{
-    AlertKind, AuditEvent, RecoveryManager, Registration, SupervisorConfig, SupervisorError,
+    AlertKind, AuditEvent, Failure, RecoveryManager, Registration, SupervisorConfig,
+    SupervisorError,
 };
 
 use crate::world::{Fake, Handle, World, config, secs};
@@ -147,7 +148,7 @@ async fn who_was_overtaken_repairs_nothing_any_more() {
     assert!(world.fake.calls().is_empty(), "what cannot be journaled is not done");
     assert!(world.mailer().recovery.alerts.contains(&AlertKind::JournalFailed));
     assert_ne!(world.state(), State::Closed);
-    let telling = resurge_supervisor::Failure::new(resurge_breaker::FailureKind::Error, "e");
+    let telling = Failure::new(FailureKind::Error, "e");
     let told = world.manager.record_failure("mailer", telling).await;
     assert!(matches!(told, Err(SupervisorError::Journal(_))), "{told:?}");
     drop(second);
@@ -165,4 +166,57 @@ async fn what_was_unregistered_comes_back_with_its_attempts() {
     world.manager.register("mailer", again).unwrap();
     assert_eq!(world.state(), State::Open, "the same circuit");
     assert_eq!(world.mailer().recovery.attempts, 1);
+}
+
+#[tokio::test]
+async fn ra9_what_is_suspended_stays_so_after_a_crash() {
+    let mut config = SupervisorConfig { health_checking: true, ..config() };
+    config.health.initial_delay = secs(1);
+    config.strategies.entry("backoff".to_owned()).or_default().suspend.initial = secs(40);
+    for other in ["restart", "reload"] {
+        config.strategies.entry(other.to_owned()).or_default().enabled = false;
+    }
+    let world = World::new(config.clone(), Fake::new()).await;
+    world.fail(3).await;
+    world.settle().await;
+    world.manager.breaker("mailer").unwrap().flush().await.unwrap();
+
+    let world = world.crash(config.clone(), Fake::new()).await;
+    world.advance(secs(35)).await;
+    assert_eq!(world.state(), State::Open, "health checks let no probe through");
+    assert_eq!(world.tried().await, ["backoff"], "nor is anything else tried");
+    world.advance(secs(5)).await;
+    world.fail(1).await; // the probe
+    world.manager.breaker("mailer").unwrap().flush().await.unwrap();
+
+    // Open again, and suspended no longer: in the next life, too.
+    let mut config = config;
+    config.health_checking = false;
+    let world = world.crash(config, Fake::new()).await;
+    world.advance(secs(2)).await;
+    assert_eq!(world.tried().await, ["backoff", "backoff"]);
+}
+
+#[tokio::test]
+async fn ra7_alerts_in_force_are_so_after_a_crash_and_not_raised_again() {
+    let world = World::new(config(), Fake::new()).await;
+    for _ in 0..3 {
+        let boom = Failure::new(FailureKind::Panic, "boom").unrecoverable();
+        world.manager.record_failure("mailer", boom).await.unwrap();
+    }
+    world.settle().await;
+    world.manager.breaker("mailer").unwrap().flush().await.unwrap();
+
+    let world = world.crash(config(), Fake::new()).await;
+    let in_force = [AlertKind::CircuitBreakerOpen, AlertKind::Unrecoverable];
+    assert_eq!(world.mailer().recovery.alerts, in_force);
+    world.advance(secs(30)).await;
+    let unrecoverable = AuditEvent::Alert(AlertKind::Unrecoverable);
+    let raised = |trail: Vec<_>| trail.into_iter().filter(|e| *e == unrecoverable).count();
+    assert_eq!(raised(world.trail().await), 1, "once, not in each life");
+    assert!(world.succeed().await);
+    world.settle().await;
+    assert!(world.mailer().recovery.alerts.is_empty(), "over");
+    let world = world.crash(config(), Fake::new()).await;
+    assert!(world.mailer().recovery.alerts.is_empty(), "and so in the next life");
 }
