@@ -62,8 +62,10 @@ impl Backend {
         if let Self::Indexed(indexed) = self {
             return indexed.insert(id, session, from).await;
         }
+        let Self::Own { store, .. } = self else { return Err(wrong_proof()) };
         // Storage that does not compare would write over another session.
-        if self.load(id).await?.is_some() || self.save(id, session, None).await? == Changed::Raced {
+        let taken = !store.compares_and_swaps() && self.load(id).await?.is_some();
+        if taken || self.save(id, session, None).await? == Changed::Raced {
             return Ok(Inserted::Taken);
         }
         let Some((from, read)) = from else { return Ok(Inserted::Done { evicted: 0 }) };
@@ -72,7 +74,6 @@ impl Backend {
         if now.is_some_and(|now| now.session == read.session) {
             return Ok(Inserted::Done { evicted: 0 });
         }
-        let Self::Own { store, .. } = self else { return Err(wrong_proof()) };
         store.delete(&id.to_string()).await?;
         Ok(Inserted::Raced)
     }

@@ -87,9 +87,11 @@ async fn save_load_delete_are_enough() {
 
 #[tokio::test]
 async fn a_failure_is_not_a_missing_session() {
-    let shelf = Shelf { broken: true, ..Shelf::default() };
+    let shelf = Shelf::default();
     let sessions = over(&shelf).reuse(ReusePolicy::UntilExpiry).build().unwrap();
     let token = sessions.create("alice").await.unwrap();
+    let broken = Shelf { broken: true, ..shelf };
+    let sessions = over(&broken).reuse(ReusePolicy::UntilExpiry).build().unwrap();
     let failed = sessions.recover::<u8>(&token).await.unwrap_err();
     assert!(matches!(failed, SessionError::Store(_)) && failed.is_retryable());
 }
