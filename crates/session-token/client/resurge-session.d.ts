@@ -86,4 +86,5 @@ export declare class RecoverableSocket<S = unknown> extends EventTarget {
   addEventListener(type: "state", listener: (event: LiveEvent<StateChange>) => void, options?: boolean | AddEventListenerOptions): void;
   addEventListener(type: "joined", listener: (event: LiveEvent<Joined<S>>) => void, options?: boolean | AddEventListenerOptions): void;
   addEventListener(type: string, listener: (event: LiveEvent<any>) => void, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
 }

@@ -131,11 +131,11 @@ export class RecoverableSocket extends EventTarget {
   }
 
   #received(data) {
-    let frame;
+    let frame = null;
     try {
-      frame = typeof data === "string" ? JSON.parse(data) : null;
+      frame = JSON.parse(data);
     } catch {
-      frame = null;
+      // Not of this protocol, as anything else that is not expected.
     }
     if (typeof frame?.event !== "string") return this.#end("closed", CLOSE.protocol);
     const { event, payload } = frame;
@@ -155,7 +155,6 @@ export class RecoverableSocket extends EventTarget {
     // ORDER: the new token before anybody learns of it, the old one until then: whoever breaks off in between comes back.
     const lost = status === "fresh" && this.#shown !== null;
     this.#store.set(token);
-    this.#shown = null;
     this.#cancel("join");
     this.#after("stable", this.#options.stableAfter, () => (this.#failures = 0));
     this.#beat();

@@ -130,6 +130,14 @@ test("frames that are none end it", async () => {
   }
 });
 
+test("one connection is joined once", async () => {
+  const { browser, socket, heard } = await joined();
+  browser.socket.say("joined", { _recovery: "st1.two", status: "recovered", state: null });
+  assert.equal(socket.state, "closed");
+  assert.equal(of(heard, "joined").length, 1);
+  assert.equal(browser.token, "st1.one");
+});
+
 test("parameters are asked for anew each time, and cannot bring a token", async () => {
   let asked = 0;
   const { browser, socket } = page({ join: async () => ({ ticket: (asked += 1), _recovery: "st1.forged" }) });
@@ -162,6 +170,20 @@ test("parameters that come too late join nothing", async () => {
   await settled();
   assert.equal(first.sent.length, 0);
   assert.equal(socket.state, "waiting");
+});
+
+test("parameters that fail too late break nothing", async () => {
+  let fail;
+  const { browser, socket } = page({ join: () => new Promise((_, reject) => (fail = reject)) });
+  socket.connect();
+  await browser.socket.open();
+  const late = fail;
+  browser.pass(10_000);
+  socket.connect();
+  late(new Error("no ticket"));
+  await settled();
+  assert.equal(socket.state, "connecting");
+  assert.equal(browser.sockets.length, 2);
 });
 
 test("storage that fails, is forbidden or is missing is replaced by memory", async () => {

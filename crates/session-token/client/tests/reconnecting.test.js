@@ -5,6 +5,11 @@ import { test } from "node:test";
 
 import { FakeStorage, Browser, join, joined, of, page, states } from "./browser.js";
 
+/** What is still asked of the page. */
+function listening(browser) {
+  return [...browser.listeners.values()].reduce((sum, listeners) => sum + listeners.size, 0);
+}
+
 /** The waits after each of so many connections that fail at once. */
 function waits(count, options, random) {
   const { browser, socket } = page(options);
@@ -96,6 +101,7 @@ test("who was superseded does not fight for it", async () => {
   browser.socket.end(4409);
   assert.equal(socket.state, "superseded");
   assert.equal(of(heard, "state").at(-1).code, 4409);
+  assert.equal(listening(browser), 0);
   for (const event of ["online", "visibilitychange"]) browser.fire(event);
   browser.pass(3_600_000);
   assert.equal(browser.sockets.length, 1);
@@ -225,12 +231,15 @@ test("what looks alive is asked when the network comes back, once", async () => 
 });
 
 test("close is an end from which connect comes back", async () => {
-  const { browser, socket } = await joined();
+  const { browser, socket, heard } = await joined();
   socket.close();
   assert.equal(browser.socket.closedWith, 1000);
   assert.equal(socket.state, "closed");
   assert.equal(browser.timers.size, 0);
-  assert.ok([...browser.listeners.values()].every((listeners) => listeners.size === 0));
+  assert.equal(listening(browser), 0);
+  const told = heard.length;
+  socket.close();
+  assert.equal(heard.length, told);
   socket.connect();
   await browser.socket.open();
   assert.equal(browser.socket.sent[0].payload._recovery, "st1.one");
@@ -252,6 +261,20 @@ test("leave without a connection forgets the token all the same", async () => {
   assert.equal(browser.token, null);
   browser.pass(3_600_000);
   assert.equal(browser.sockets.length, 1);
+});
+
+test("a token that was forgotten is shown to nobody, whatever the storage does", async () => {
+  const stuck = new Browser();
+  stuck.sessionStorage.removeItem = () => {
+    throw new Error("stuck");
+  };
+  for (const [storage, browser] of [["memory", new Browser()], ["session", stuck]]) {
+    const { socket } = await joined({ storage }, browser);
+    socket.leave();
+    socket.connect();
+    await browser.socket.open();
+    assert.deepEqual(browser.socket.sent[0].payload, {}, storage);
+  }
 });
 
 test("messages go out when it is ready, and are refused when not", async () => {
@@ -305,4 +328,18 @@ test("an address that is none is refused at once", () => {
   assert.throws(() => socket.connect(), /not from this page/);
   assert.equal(socket.state, "closed");
   assert.equal(browser.timers.size, 0);
+  assert.equal(listening(browser), 0);
+});
+
+test("connecting twice is connecting once", async () => {
+  const { browser, socket } = page();
+  socket.connect();
+  socket.connect();
+  assert.equal(listening(browser), 2);
+  await browser.socket.open();
+  socket.connect();
+  browser.socket.say("joined", { _recovery: "st1.one", status: "fresh" });
+  socket.connect();
+  assert.equal(socket.state, "ready");
+  assert.equal(browser.sockets.length, 1);
 });
