@@ -7,12 +7,13 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::cli::Victim;
 use crate::steps::{Done, Step, cargo, execute};
 use crate::workspace::{self, Package, Workspace};
 use crate::{Result, demo, evidence, steps};
 
 /// The steps of `ci`, in order.
-pub(crate) const STEPS: [&str; 13] = [
+pub(crate) const STEPS: [&str; 14] = [
     "fmt",
     "tidy",
     "clippy",
@@ -25,6 +26,7 @@ pub(crate) const STEPS: [&str; 13] = [
     "demos",
     "crash",
     "crash-flows",
+    "crash-sessions",
     "powercut",
 ];
 
@@ -39,6 +41,9 @@ const CI_CRASH_CYCLES: u64 = 20;
 
 /// The same, of the loop that kills workflows.
 const CI_FLOWS_CYCLES: u64 = 20;
+
+/// The same, of the loop that kills a server with sessions.
+const CI_SESSIONS_CYCLES: u64 = 20;
 
 /// Power cuts on each file system, and the time for all of them, in seconds.
 const CI_POWERCUT: (u64, u64) = (4, 60);
@@ -94,9 +99,13 @@ fn bench_parts(args: &[String]) -> (Option<Vec<&str>>, Option<Vec<&str>>) {
     (all.then(|| [options.as_slice(), &ours].concat()), breaker.then_some(options))
 }
 
-pub(crate) fn crash(cycles: u64, flows: bool) -> Result<()> {
+pub(crate) fn crash(cycles: u64, victim: Victim) -> Result<()> {
     let mut command = cargo(["run", "--release", "--package", "resurge-crash", "--"]);
-    command.args(flows.then_some("flows"));
+    command.args(match victim {
+        Victim::Writers => None,
+        Victim::Flows => Some("flows"),
+        Victim::Sessions => Some("sessions"),
+    });
     execute(command.args(["--cycles", &cycles.to_string()]))
 }
 
@@ -145,8 +154,9 @@ fn all<'a>(workspace: &'a Workspace, evidence: &'a Path) -> Vec<Step<'a>> {
         Step::new("docs", || ran(build_docs())),
         Step::new("deny", deny),
         Step::new("demos", || ran(demo::run_all(workspace))),
-        Step::new("crash", || ran(crash(CI_CRASH_CYCLES, false))),
-        Step::new("crash-flows", || ran(crash(CI_FLOWS_CYCLES, true))),
+        Step::new("crash", || ran(crash(CI_CRASH_CYCLES, Victim::Writers))),
+        Step::new("crash-flows", || ran(crash(CI_FLOWS_CYCLES, Victim::Flows))),
+        Step::new("crash-sessions", || ran(crash(CI_SESSIONS_CYCLES, Victim::Sessions))),
         Step::new("powercut", || cut(CI_POWERCUT.0, CI_POWERCUT.1)),
     ]
 }

@@ -9,11 +9,19 @@ pub(crate) enum Command {
     Test,
     Ci { skip: Vec<String>, keep_going: bool },
     Bench { args: Vec<String> },
-    Crash { cycles: u64, flows: bool },
+    Crash { cycles: u64, victim: Victim },
     Powercut { cycles: u64 },
     Docs { open: bool },
     Fmt,
     Lint,
+}
+
+/// What `crash` kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Victim {
+    Writers,
+    Flows,
+    Sessions,
 }
 
 /// A well-formed command line.
@@ -28,6 +36,9 @@ const DEFAULT_CYCLES: u64 = 200;
 
 /// The same of `crash --flows`.
 const DEFAULT_FLOWS_CYCLES: u64 = 100;
+
+/// The same of `crash --sessions`.
+const DEFAULT_SESSIONS_CYCLES: u64 = 100;
 
 /// How many times `powercut` cuts, on each file system.
 const DEFAULT_CUTS: u64 = 40;
@@ -45,12 +56,14 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
   ci [--skip STEP]... [--keep-going]
                                     everything CI runs; stops at the first failure unless told not to
                                     steps: fmt tidy clippy test doctest client features docs deny demos
-                                    crash crash-flows powercut
+                                    crash crash-flows crash-sessions powercut
   bench [--quick] [SECTION]...      measure, beside the raw fdatasync floor of the same run; all of it, or
                                     sections: appends commits peers replay open recovery flows
                                     breaker (beside other crates' breakers, no disk)
-  crash [--flows] [--cycles N]      kill -9 a writing program N times (default 200), verify each time;
-                                    with --flows one that runs workflows (default 100)
+  crash [--flows | --sessions] [--cycles N]
+                                    kill -9 a writing program N times (default 200), verify each time;
+                                    with --flows one that runs workflows (default 100), with --sessions
+                                    a server whose clients come back (default 100)
   powercut [--cycles N]             shut ext4 and XFS down under it N times each (default 40); needs
                                     root, loop devices and xfsprogs, says SKIPPED where there are none
   docs [--open]                     build the API documentation, warnings are errors
@@ -155,10 +168,15 @@ fn bench<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
 }
 
 fn crash<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
-    let (flows, rest): (Vec<_>, Vec<_>) = args.partition(|arg| *arg == "--flows");
-    let flows = !flows.is_empty();
-    let default = if flows { DEFAULT_FLOWS_CYCLES } else { DEFAULT_CYCLES };
-    Ok(Command::Crash { cycles: cycles("crash", default, rest.into_iter())?, flows })
+    let (named, rest): (Vec<_>, Vec<_>) =
+        args.partition(|arg| matches!(*arg, "--flows" | "--sessions"));
+    let (victim, default) = match named[..] {
+        [] => (Victim::Writers, DEFAULT_CYCLES),
+        ["--flows"] => (Victim::Flows, DEFAULT_FLOWS_CYCLES),
+        ["--sessions"] => (Victim::Sessions, DEFAULT_SESSIONS_CYCLES),
+        _ => return Err("`crash` takes one of `--flows` and `--sessions`".to_owned()),
+    };
+    Ok(Command::Crash { cycles: cycles("crash", default, rest.into_iter())?, victim })
 }
 
 fn cycles<'a>(
@@ -216,11 +234,13 @@ mod tests {
             command("bench --quick flows"),
             Command::Bench { args: vec!["--quick".into(), "flows".into()] }
         );
-        let crash = |cycles, flows| Command::Crash { cycles, flows };
-        assert_eq!(command("crash"), crash(DEFAULT_CYCLES, false));
-        assert_eq!(command("crash --cycles 7"), crash(7, false));
-        assert_eq!(command("crash --flows"), crash(DEFAULT_FLOWS_CYCLES, true));
-        assert_eq!(command("crash --cycles 7 --flows"), crash(7, true));
+        let crash = |cycles, victim| Command::Crash { cycles, victim };
+        assert_eq!(command("crash"), crash(DEFAULT_CYCLES, Victim::Writers));
+        assert_eq!(command("crash --cycles 7"), crash(7, Victim::Writers));
+        assert_eq!(command("crash --flows"), crash(DEFAULT_FLOWS_CYCLES, Victim::Flows));
+        assert_eq!(command("crash --cycles 7 --flows"), crash(7, Victim::Flows));
+        assert_eq!(command("crash --sessions"), crash(DEFAULT_SESSIONS_CYCLES, Victim::Sessions));
+        assert_eq!(command("crash --sessions --cycles 7"), crash(7, Victim::Sessions));
         assert_eq!(command("powercut"), Command::Powercut { cycles: DEFAULT_CUTS });
         assert_eq!(command("powercut --cycles 7"), Command::Powercut { cycles: 7 });
         assert_eq!(command("docs --open"), Command::Docs { open: true });
@@ -249,6 +269,7 @@ mod tests {
             ("crash --cycles many", "`--cycles` needs a number above 0, not `many`"),
             ("powercut now", "`powercut` has no option `now`"),
             ("crash now", "`crash` has no option `now`"),
+            ("crash --flows --sessions", "`crash` takes one of `--flows` and `--sessions`"),
             ("ci --skip", "`--skip` needs the name of a step"),
             ("ci --fast", "`ci` has no option `--fast`"),
             ("bench --open", "`bench` has no option `--open`"),

@@ -51,7 +51,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test => ci::test(),
         Command::Ci { skip, keep_going } => ci::ci(&skip, keep_going),
         Command::Bench { args } => ci::bench(&args),
-        Command::Crash { cycles, flows } => ci::crash(cycles, flows),
+        Command::Crash { cycles, victim } => ci::crash(cycles, victim),
         Command::Powercut { cycles } => ci::powercut(cycles),
         Command::Docs { open } => ci::docs(open),
         Command::Fmt => ci::fmt(),

@@ -7,7 +7,8 @@
 //! failed open makes the exit code non-zero and keeps the directory. `--plant early-batch`
 //! (`early-log`, `early-event`, `half`) makes the child misbehave, to see that it is caught.
 //!
-//! `resurge-crash flows --cycles 100` kills a program that runs workflows.
+//! `resurge-crash flows --cycles 100` kills a program that runs workflows, `resurge-crash sessions` a
+//! server whose clients come back.
 //!
 //! `resurge-crash powercut --cycles 40` does the same with power cuts, on ext4 and on XFS;
 //! `--plant no-sync` is found only there.
@@ -20,6 +21,7 @@ mod log;
 mod machine;
 mod parent;
 mod powercut;
+mod sessions;
 mod unsynced;
 
 use std::process::ExitCode;
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
         }
         ["flows-child", dir, cycle, planted] => return flows::child(dir, cycle, planted),
         ["flows", args @ ..] => flows::main(args),
+        ["sessions-child", dir, socket, cycle, hour, planted] => {
+            return sessions::child(dir, socket, cycle, hour, planted);
+        }
+        ["sessions", args @ ..] => sessions::main(args),
         ["powercut", args @ ..] => powercut::main(args),
         ["powercut-inside", dir, args @ ..] => powercut::inside(dir, args),
         args => parent::Settings::parse(args).and_then(|settings| parent::run(&settings)),

@@ -5,12 +5,17 @@ use std::process::Command;
 
 /// Whether it was content, and its last line.
 fn run(args: &[&str]) -> (bool, String) {
+    let (clean, text) = run_and_read(args);
+    (clean, text.lines().last().unwrap_or_default().to_owned())
+}
+
+/// Whether it was content, and all it said.
+fn run_and_read(args: &[&str]) -> (bool, String) {
     // What it keeps for inspection is not kept here.
     let dir = tempfile::tempdir().unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_resurge-crash"));
     let output = program.args(args).env("TMPDIR", dir.path()).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    (output.status.success(), text.lines().last().unwrap_or_default().to_owned())
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
 #[test]
@@ -50,6 +55,38 @@ fn workflows_gone_wrong_are_found() {
     for bug in ["deferred", "forgetful"] {
         let (clean, line) = run(&["flows", "--cycles", "20", "--plant", bug]);
         assert!(!clean && !line.contains(" wrong=0 "), "{bug}: {line}");
+    }
+}
+
+#[test]
+fn sessions_come_back_to_those_who_had_them_and_to_nobody_else() {
+    let (clean, line) = run(&["sessions", "--cycles", "6", "--seed", "4"]);
+    assert!(clean && line.starts_with("cycles=6 clients=32 saves="), "{line}");
+    assert!(line.ends_with(" lost=0 crossed=0 replayed=0 unopenable=0"), "{line}");
+    assert!(!line.contains("saves=0 ") && !line.contains("rotated=0 "), "{line}");
+    resurge_testkit::evidence("crash-kill-9-sessions", &line);
+}
+
+#[test]
+fn a_server_that_gets_sessions_wrong_is_found() {
+    for (bug, found) in [
+        ("early-save", "lost"),
+        ("forgiving", "replayed"),
+        ("reusable", "replayed"),
+        ("immortal", "replayed"),
+        ("undead", "replayed"),
+        ("crossed", "crossed"),
+        ("unfenced", "stale"),
+        ("clear", "leaked"),
+        ("unlimited", "wrong"),
+        ("orphan", "wrong"),
+    ] {
+        let (clean, text) = run_and_read(&["sessions", "--cycles", "60", "--plant", bug]);
+        let missed = |word: &str| word.strip_prefix(found) == Some("=0");
+        assert!(text.contains(&format!("{found}=")), "{bug}: {text}");
+        // The counts are in the last two lines; those before are of cycles before it was found.
+        let mut last = text.lines().rev().take(2).flat_map(str::split_whitespace);
+        assert!(!clean && !last.any(missed), "{bug}: {text}");
     }
 }
 
