@@ -329,8 +329,8 @@ pub enum DropPolicy {
 }
 
 impl BreakerConfig {
-    /// From when on a dropped call is a failure.
-    pub(crate) fn drop_after(&self) -> Option<Duration> {
+    /// How long a call must have run to be a failure when it is dropped; none when it never is.
+    pub fn drop_after(&self) -> Option<Duration> {
         match self.on_drop {
             DropPolicy::Auto => self.slow_after.or(self.call_timeout),
             DropPolicy::Ignore => None,

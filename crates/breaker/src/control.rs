@@ -13,7 +13,8 @@ use crate::state::Mode;
 use crate::transition::At;
 
 impl Breaker {
-    /// Opens the circuit as if a rule had held. An open circuit stays as it is.
+    /// Opens the circuit as if a rule had held: in shadow mode it only says that it would have. An open
+    /// circuit stays as it is.
     pub fn trip(&self, why: &str) {
         self.command(|machine, now| machine.trip(why, None, now));
     }
@@ -57,7 +58,8 @@ impl Breaker {
     }
 
     /// Begins a repair: calls are rejected as [`State::Repairing`](crate::State::Repairing) until it
-    /// ends, at most for `repair_at_most`. None while another one runs.
+    /// ends, at most for `repair_at_most`. None while another one runs, and in shadow mode, which admits
+    /// everything.
     pub fn begin_repair(&self) -> Option<Repair> {
         let generation = self.command(Machine::begin_repair)?;
         Some(Repair::new(self.clone(), generation))

@@ -35,9 +35,14 @@ pub enum BreakerEvent {
         /// From now on.
         open_for: Duration,
     },
+    /// Somebody reset a closed circuit, which does not know any more how often it opened.
+    Forgotten {
+        /// Counted together with transitions.
+        number: u64,
+    },
     /// Everything up to this number survives a crash.
     Persisted {
-        /// Of a transition, a mode or a rearming.
+        /// Of a transition, a mode, a rearming, or what was forgotten.
         number: u64,
     },
     /// The state could not be persisted. Calls go on; it is tried again unless the store is closed.
@@ -55,6 +60,7 @@ impl From<Change> for BreakerEvent {
             Change::Mode { number, from, to } => Self::Mode { number, from, to },
             Change::WouldTrip(reason) => Self::WouldTrip(reason),
             Change::Rearmed { number, open_for } => Self::Rearmed { number, open_for },
+            Change::Forgotten { number } => Self::Forgotten { number },
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::BreakerConfig;
 use crate::error::IllegalTransition;
+use crate::outcome::FailureKind;
 use crate::state::{Mode, State};
 use crate::transition::{At, Change, Reason, Transition};
 
@@ -48,6 +49,8 @@ pub(crate) struct Machine {
     /// Nanoseconds it was not closed, up to `down_since`.
     down_ns: u64,
     state_changes: u64,
+    /// How the last call that failed did.
+    pub(crate) last_failure: Option<FailureKind>,
     /// In shadow mode: it has said that it would have tripped.
     pub(crate) said: bool,
     /// Not yet told to others.
@@ -85,6 +88,7 @@ impl Machine {
             up_since: Some(now),
             down_ns: 0,
             state_changes: 0,
+            last_failure: None,
             said: false,
             outbox: VecDeque::new(),
         }
@@ -162,6 +166,10 @@ impl Machine {
     /// Somebody opens it. Without a time an open circuit stays as it is; with one it stays open that
     /// long from now on.
     pub(crate) fn trip(&mut self, why: &str, open_for: Option<Duration>, now: At) {
+        if self.mode == Mode::Shadow {
+            let reason = Reason::Manual { why: why.into() };
+            return self.trip_by(self.generation, reason, open_for, now);
+        }
         // What calls would meet: an open circuit whose time is over is half-open.
         self.elapse(now);
         match (self.state, open_for) {
@@ -177,6 +185,11 @@ impl Machine {
 
     /// Somebody closes it and forgets what was counted.
     pub(crate) fn reset(&mut self, why: &str, now: At) {
+        if self.state == State::Closed && self.open.next() > 0 {
+            // What it forgets is kept in the store.
+            self.number += 1;
+            self.outbox.push_back(Change::Forgotten { number: self.number });
+        }
         self.open.forget();
         self.said = false;
         if self.state == State::Closed {
@@ -219,9 +232,10 @@ impl Machine {
         }
     }
 
-    /// Begins a repair and returns its generation; none while another one runs.
+    /// Begins a repair and returns its generation; none while another one runs, or where everything is
+    /// admitted.
     pub(crate) fn begin_repair(&mut self, now: At) -> Option<u32> {
-        if self.state == State::Repairing {
+        if self.state == State::Repairing || self.mode == Mode::Shadow {
             return None;
         }
         if self.state == State::Closed {
@@ -314,6 +328,7 @@ impl Machine {
             self.up_since = None;
         }
         let opened = to == State::Open;
+        let failure = self.last_failure.filter(|_| opened && reason.is_of_failures());
         self.outbox.push_back(Change::Transition(Transition {
             number: self.number,
             from,
@@ -322,6 +337,7 @@ impl Machine {
             at: now.wall,
             open_for: opened.then(|| self.open.length()),
             attempt: self.open.attempt(),
+            failure,
         }));
     }
 }

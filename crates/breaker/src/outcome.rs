@@ -27,6 +27,20 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Timeout,
+        Self::Error,
+        Self::ResourceLimit,
+        Self::Panic,
+        Self::HealthCheck,
+        Self::Initialization,
+    ];
+
+    pub(crate) fn number(self) -> u32 {
+        self as u32
+    }
+
     /// As it is serialised.
     pub const fn as_str(self) -> &'static str {
         match self {

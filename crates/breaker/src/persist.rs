@@ -88,7 +88,8 @@ impl Shared {
         if idle && number > queue.submitted {
             queue.driver = true;
             drop(queue);
-            persist.runtime.spawn(drive(me));
+            // Dropped unpolled where the runtime is gone.
+            persist.runtime.spawn(drive(Driver { shared: me, done: false, telling: false }));
         }
     }
 
@@ -145,8 +146,35 @@ impl Shared {
     }
 }
 
+/// The task that persists a breaker.
+struct Driver {
+    shared: Arc<Shared>,
+    /// It ended by itself.
+    done: bool,
+    /// Others are being told.
+    telling: bool,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let Some(persist) = self.shared.persist.as_ref().filter(|_| !self.done) else { return };
+        let mut queue = persist.queue.lock();
+        queue.driver = false;
+        if self.telling {
+            // A hook panicked; another task goes on.
+            drop(queue);
+            return self.shared.persist_later();
+        }
+        let gone = || StoreError::closed("the runtime that persists breakers is gone");
+        queue.ended.get_or_insert_with(gone);
+        drop(queue);
+        persist.settled.notify_waiters();
+    }
+}
+
 /// Persists until nothing is left to. One at a time for each breaker.
-async fn drive(shared: Arc<Shared>) {
+async fn drive(mut driver: Driver) {
+    let shared = Arc::clone(&driver.shared);
     let Some(persist) = &shared.persist else { return };
     let mut wait = FIRST_WAIT;
     loop {
@@ -156,6 +184,7 @@ async fn drive(shared: Arc<Shared>) {
             // Who holds the ticket calls for a task again when they give it up.
             if queue.ticket || number <= queue.submitted {
                 queue.driver = false;
+                driver.done = true;
                 return;
             }
             queue.ticket = true;
@@ -172,17 +201,22 @@ async fn drive(shared: Arc<Shared>) {
             Ok(_) => {
                 persist.reached(number);
                 wait = FIRST_WAIT;
+                driver.telling = true;
                 shared.emit(BreakerEvent::Persisted { number });
+                driver.telling = false;
             }
             Err(error) => {
                 let ends = matches!(error.kind(), ErrorKind::Closed | ErrorKind::Invalid);
                 if ends {
                     let mut queue = persist.queue.lock();
                     queue.driver = false;
+                    driver.done = true;
                     queue.ended = Some(error.clone());
                 }
                 persist.lost();
+                driver.telling = true;
                 shared.store_failed(&error);
+                driver.telling = false;
                 if ends {
                     return persist.settled.notify_waiters();
                 }

@@ -6,6 +6,8 @@ use resurge_store::{Codec, ErrorKind, Key, Record, StoreError};
 use crate::machine::BreakerRecord;
 
 const VERSION: u8 = 1;
+/// More changes than a breaker lives to see; one more can always be counted.
+const MOST: u64 = u64::MAX / 2;
 
 /// `[version u8][CBOR]`, inside the record envelope.
 pub(crate) fn encode(record: &BreakerRecord) -> Vec<u8> {
@@ -21,7 +23,16 @@ pub(crate) fn decode(key: &Key, stored: &Bytes) -> Result<BreakerRecord, StoreEr
     let record = Record::decode(key, stored)?;
     let bad = |text: String| StoreError::corrupt(key.clone(), format!("breaker: {text}"));
     match record.payload().split_first() {
-        Some((&VERSION, body)) => Codec::Cbor.decode(body).map_err(|e| bad(e.to_string())),
+        Some((&VERSION, body)) => {
+            let record: BreakerRecord = Codec::Cbor.decode(body).map_err(|e| bad(e.to_string()))?;
+            if record.name.as_bytes() != key.bytes() {
+                return Err(bad(format!("the state of another one, `{}`", record.name)));
+            }
+            if record.number > MOST {
+                return Err(bad(format!("no breaker has seen {} changes", record.number)));
+            }
+            Ok(record)
+        }
         Some((version, _)) => {
             let text = format!("version {version} is newer than this build reads");
             Err(StoreError::with_source(

@@ -233,15 +233,18 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
             return Err(BuildError::RegistryFull { registry, capacity });
         }
         let name = format!("{}/{key}", self.name);
-        let found = kept.stored.remove(&name);
-        let builder = BreakerBuilder::new(name.into())
+        let builder = BreakerBuilder::new(name.as_str().into())
             .config(config())
             .metrics_label(Arc::clone(&self.name))
             .shared_clock(Arc::clone(&self.clock));
         let breaker = match &self.store {
             None => builder.build()?,
-            Some((store, runtime)) => builder.open_with(store, runtime.clone(), found.as_ref())?,
+            Some((store, runtime)) => {
+                builder.open_with(store, runtime.clone(), kept.stored.get(&name))?
+            }
         };
+        // ORDER: only now; what could not be built must not begin closed the next time.
+        kept.stored.remove(&name);
         let entry = Entry { breaker: breaker.clone(), used_ns: AtomicU64::new(now), unasked };
         kept.live.insert(key.to_owned(), entry);
         Ok(breaker)

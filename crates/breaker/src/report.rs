@@ -50,6 +50,8 @@ pub struct BreakerMetrics {
     pub up_since: Option<Timestamp>,
     /// Not closed since.
     pub down_since: Option<Timestamp>,
+    /// How long that is, by a clock nobody sets.
+    pub down_for: Option<Duration>,
     /// What the first rule with a window sees; half-open, the probes; open, what it saw last.
     pub window: WindowMetrics,
     /// Failures since the last success.
@@ -120,7 +122,7 @@ impl Breaker {
         let counts = view.counts;
         let judged = counts.calls > 0 && counts.calls >= view.min_calls;
         let rate = |part| judged.then(|| fraction(part, counts.calls));
-        let down = facts.down_since.map_or(0, |down| now.ns.saturating_sub(down.ns));
+        let down = facts.down_since.map(|down| now.ns.saturating_sub(down.ns));
         BreakerMetrics {
             name: Arc::clone(&shared.name),
             state,
@@ -134,7 +136,9 @@ impl Breaker {
                 .checked_sub(1)
                 .map(|ns| Shared::wall_of(ns, now)),
             state_change_time: facts.since.wall,
-            circuit_open_time: Duration::from_nanos(facts.down_ns.saturating_add(down)),
+            circuit_open_time: Duration::from_nanos(
+                facts.down_ns.saturating_add(down.unwrap_or(0)),
+            ),
             health_check_success: match shared.health.load(Ordering::Relaxed) {
                 0 => None,
                 health => Some(health == 2),
@@ -143,6 +147,7 @@ impl Breaker {
             state_changes: facts.state_changes,
             up_since: facts.up_since.map(|at| at.wall),
             down_since: facts.down_since.map(|at| at.wall),
+            down_for: down.map(Duration::from_nanos),
             window: WindowMetrics {
                 calls: counts.calls,
                 failures: counts.failures,

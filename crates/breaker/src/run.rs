@@ -71,10 +71,14 @@ impl Breaker {
         classify: &impl Classify<T, E>,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, BreakerError<E>> {
-        if self.shared.engine.waits() && self.check().is_some() {
-            let wait_at_most = self.config().wait_at_most;
-            let permit = self.ready_in_time(wait_at_most).await?;
-            return self.await_with(permit.0, classify, call).await;
+        if self.shared.engine.waits() {
+            // Waiting is no rejection: none is counted, however often somebody else is faster.
+            let Ok(ticket) = self.shared.engine.admit(&*self.shared) else {
+                let wait_at_most = self.config().wait_at_most;
+                let permit = self.ready_in_time(wait_at_most).await?;
+                return self.await_with(permit.0, classify, call).await;
+            };
+            return self.await_with(Pass::new(&*self.shared, ticket), classify, call).await;
         }
         let pass = self.pass()?;
         self.await_with(pass, classify, call).await

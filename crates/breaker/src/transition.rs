@@ -36,6 +36,9 @@ pub struct Transition {
     pub open_for: Option<Duration>,
     /// How often in a row it opened before; 0 at first.
     pub attempt: u32,
+    /// How the last of the failures that opened it came about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureKind>,
 }
 
 /// Why a circuit changed its state.
@@ -102,6 +105,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether calls that failed are why.
+    pub(crate) fn is_of_failures(&self) -> bool {
+        matches!(
+            self,
+            Self::ConsecutiveFailures { .. }
+                | Self::FailureCount { .. }
+                | Self::FailureRate { .. }
+                | Self::OpenFor { .. }
+                | Self::ProbeFailed
+        )
+    }
+
     /// A bounded name for it, as used in the labels of metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -165,6 +180,10 @@ pub(crate) enum Change {
         number: u64,
         open_for: Duration,
     },
+    /// A closed circuit was reset: it does not know any more how often it opened.
+    Forgotten {
+        number: u64,
+    },
 }
 
 impl Change {
@@ -172,7 +191,9 @@ impl Change {
     pub(crate) fn number(&self) -> Option<u64> {
         match self {
             Self::Transition(transition) => Some(transition.number),
-            Self::Mode { number, .. } | Self::Rearmed { number, .. } => Some(*number),
+            Self::Mode { number, .. }
+            | Self::Rearmed { number, .. }
+            | Self::Forgotten { number } => Some(*number),
             Self::WouldTrip(_) => None,
         }
     }

@@ -135,6 +135,13 @@ impl WindowSet {
         self.hot.warm_until.store(warm.unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// For a set that was not in use for a while: no cycle of before is mistaken for a later one.
+    pub(crate) fn renew(&self, cycle: u16) {
+        for window in &self.calls {
+            window.renew(cycle);
+        }
+    }
+
     /// Begins a cycle; returns how many calls the one before had recorded. Nobody records into the
     /// new cycle before the word names it.
     pub(crate) fn reset(&self, cycle: u16, now_ns: u64) -> u64 {

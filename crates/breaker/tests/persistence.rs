@@ -503,3 +503,133 @@ async fn a_stage_keeps_out_a_queue_that_was_waiting_to_try_again() {
     assert_eq!(faults.calls(Call::Commit), 2);
     assert_eq!(open(&store).await.snapshot(), breaker.snapshot());
 }
+
+#[tokio::test]
+async fn a_breaker_that_could_not_be_made_is_still_open_when_it_can() {
+    let (_, store) = stores();
+    let options = || RegistryOptions::default().config(config());
+    let hosts = BreakerRegistry::<String>::open(&store, "hosts", options()).await.unwrap();
+    hosts.get("a").unwrap().trip("down");
+    hosts.flush().await.unwrap();
+    let again = BreakerRegistry::<String>::open(&store, "hosts", options()).await.unwrap();
+    let nonsense = BreakerConfig { trip: Vec::new(), ..config() };
+    assert!(matches!(again.get_with("a", nonsense), Err(BuildError::Config(_))));
+    assert_eq!(again.get("a").unwrap().state(), State::Open);
+}
+
+#[tokio::test]
+async fn what_a_reset_of_a_closed_circuit_forgets_does_not_come_back() {
+    let (clock, store) = stores();
+    let mut config = config();
+    config.open.decay = Some(secs(3_600));
+    let builder = || Breaker::builder("db").config(config.clone());
+    let breaker = builder().open(&store).await.unwrap();
+    breaker.trip("");
+    clock.advance(secs(5));
+    succeed(&breaker);
+    breaker.flush().await.unwrap();
+    assert!(store.get(&key()).await.unwrap().is_some(), "it remembers that it opened once");
+    let mut events = breaker.subscribe();
+    breaker.reset("");
+    assert!(matches!(events.try_recv(), Some(BreakerEvent::Forgotten { number: 4 })));
+    breaker.flush().await.unwrap();
+    let again = builder().open(&store).await.unwrap();
+    again.trip("");
+    assert_eq!(again.metrics().attempt, 0);
+}
+
+/// What is stored, changed by somebody who also made the checksums right.
+async fn forge(store: &Store, of: &str, put: &str, change: impl Fn(&mut serde_json::Value)) {
+    let place = |name: &str| Namespace::new("resurge/breaker").unwrap().key(name).unwrap();
+    let breaker = Breaker::builder(of).config(config()).open(store).await.unwrap();
+    let mut record = serde_json::to_value(breaker.snapshot()).unwrap();
+    change(&mut record);
+    let record: resurge_breaker::BreakerRecord = serde_json::from_value(record).unwrap();
+    let mut payload = vec![1];
+    resurge_store::Codec::Cbor.encode_into(&record, &mut payload).unwrap();
+    let mut batch = Batch::new();
+    batch.put(place(put), Record::new(payload).encode(&place(put)));
+    store.commit(batch, Durability::Durable).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_no_breaker_wrote_is_refused_or_survived() {
+    let (clock, store) = stores();
+    opened(&store).await;
+    forge(&store, "other", "db", |_| {}).await;
+    let refused = Breaker::builder("db").open(&store).await.unwrap_err();
+    assert!(refused.to_string().contains("`other`"), "{refused}");
+    forge(&store, "x", "db", |record| {
+        record["name"] = "db".into();
+        record["number"] = u64::MAX.into();
+    })
+    .await;
+    assert!(matches!(
+        Breaker::builder("db").open(&store).await,
+        Err(BuildError::Unreadable { .. })
+    ));
+    forge(&store, "x", "db", |record| {
+        record["name"] = "db".into();
+        record["state"] = "open".into();
+        for largest in ["opened_at", "total_requests", "total_failures", "last_failure"] {
+            record[largest] = u64::MAX.into();
+        }
+        record["open_for"] = serde_json::json!({ "secs": u64::MAX, "nanos": 0 });
+        record["attempt"] = u32::MAX.into();
+        record["next_attempt"] = u32::MAX.into();
+    })
+    .await;
+    let breaker = open(&store).await;
+    assert_eq!(breaker.state(), State::Open);
+    breaker.half_open("by hand").unwrap();
+    fail(&breaker);
+    // As long as it may ever be, not for ever.
+    assert_eq!(breaker.retry_after(), Some(secs(300)));
+    clock.advance(secs(300));
+    succeed(&breaker);
+    let metrics = breaker.metrics();
+    assert_eq!((breaker.state(), metrics.attempt), (State::Closed, 0));
+    breaker.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn names_are_of_any_text_up_to_the_length_of_a_key() {
+    let (_, store) = stores();
+    for name in ["", "a/b", "\0", "\u{1F4A5} \n\"'{}", "..", &"x".repeat(400)] {
+        let builder = || Breaker::builder(name).config(config());
+        let breaker = builder().open(&store).await.unwrap();
+        breaker.trip("");
+        breaker.flush().await.unwrap();
+        assert_eq!(builder().open(&store).await.unwrap().state(), State::Open, "{name:?}");
+    }
+    let huge = Breaker::builder("x".repeat(1 << 20)).open(&store).await.unwrap_err();
+    assert!(matches!(huge, BuildError::Store(error) if error.kind() == ErrorKind::Invalid));
+}
+
+#[test]
+fn without_the_runtime_that_persists_nobody_waits_for_ever() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let first = runtime();
+    let (_, store) = stores();
+    let breaker = first.block_on(open(&store));
+    drop(first);
+    breaker.trip("nobody can write it down");
+    let error = runtime().block_on(breaker.flush()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert!(breaker.acquire().is_err(), "calls go on");
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_does_not_end_persisting() {
+    let (_, store) = stores();
+    let hook = |event: &BreakerEvent| {
+        assert!(!matches!(event, BreakerEvent::Persisted { number: 1 }), "on purpose");
+    };
+    let breaker =
+        Breaker::builder("db").config(config()).on_event(hook).open(&store).await.unwrap();
+    breaker.trip("");
+    breaker.flush().await.unwrap();
+    breaker.set_mode(Mode::ForcedOpen);
+    breaker.flush().await.unwrap();
+    assert_eq!(open(&store).await.mode(), Mode::ForcedOpen);
+}

@@ -10,7 +10,7 @@ use crate::alert::AlertKind;
 use crate::audit::AttemptOutcome;
 use crate::catch::{caught, message};
 use crate::failure::cut;
-use crate::keeper::{heard, stopped};
+use crate::keeper::{hear_all, heard, stopped};
 use crate::machine::Begun;
 use crate::meters;
 use crate::repairable::BoxError;
@@ -35,14 +35,14 @@ pub(crate) async fn make(
     }
     let state = resource.breaker.state();
     let start = shared.at();
-    let begun =
-        resource.machine.lock().begin(state, start, |failure| shared.candidates(resource, failure));
-    let Some(begun) = begun else { return };
+    let Some(failure) = resource.machine.lock().due(state, start) else { return };
+    let candidates = shared.candidates(resource, &failure);
+    let Some(begun) = resource.machine.lock().begin(state, start, failure, candidates) else {
+        return;
+    };
     let repair = resource.breaker.begin_repair();
     // So that the trail has it where it happened, however soon the attempt ends.
-    while let Some(event) = events.try_recv() {
-        heard(shared, resource, &event);
-    }
+    hear_all(shared, resource, events);
     let span = tracing::info_span!(
         "repair",
         resource = &*resource.name,
@@ -127,7 +127,7 @@ async fn run(
         }
         Ok(Ok(Said::Closed)) => (AttemptOutcome::Succeeded, true),
         Ok(Err(error)) => (failed(error.to_string()), false),
-        Err(payload) => (failed(message(&payload)), false),
+        Err(panic) => (failed(message(&panic.payload)), false),
     }
 }
 
@@ -139,7 +139,7 @@ async fn work(shared: &Arc<Shared>, resource: &Resource, begun: &Begun) -> Resul
     let settings = shared.settings(resource, &begun.strategy);
     let thing = &resource.registration.resource;
     let said = match strategy {
-        Known::Custom(custom) => {
+        Known::Custom(_, custom) => {
             let context = RepairContext {
                 name: Arc::clone(&resource.name),
                 resource: Arc::clone(thing),

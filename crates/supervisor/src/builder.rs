@@ -13,7 +13,8 @@ use crate::config::SupervisorConfig;
 use crate::error::SupervisorError;
 use crate::journal::Journal;
 use crate::manager::RecoveryManager;
-use crate::resource::Shared;
+use crate::repairable::Registration;
+use crate::resource::{Shared, Unknown};
 use crate::strategy::{Builtin, Known};
 
 /// Alerts kept for listeners that are behind.
@@ -25,12 +26,13 @@ pub struct ManagerBuilder {
     config: SupervisorConfig,
     name: String,
     breakers: Option<Arc<BreakerRegistry<String>>>,
+    unknown: Option<Unknown>,
 }
 
 impl ManagerBuilder {
     pub(crate) fn new() -> Self {
         let (config, name) = (SupervisorConfig::default(), "resurge/supervisor".to_owned());
-        Self { config, name, breakers: None }
+        Self { config, name, breakers: None, unknown: None }
     }
 
     /// With this configuration.
@@ -50,6 +52,17 @@ impl ManagerBuilder {
     /// configuration of breakers is for those that are not there yet.
     pub fn breakers(mut self, breakers: Arc<BreakerRegistry<String>>) -> Self {
         self.breakers = Some(breakers);
+        self
+    }
+
+    /// Makes a resource of a name nobody registered when a call or a failure names it; none refuses it.
+    /// Without this every such name is refused. Names should come from a bounded set: what was made
+    /// stays until it is unregistered.
+    pub fn on_unknown(
+        mut self,
+        make: impl Fn(&str) -> Option<Registration> + Send + Sync + 'static,
+    ) -> Self {
+        self.unknown = Some(Box::new(make));
         self
     }
 
@@ -79,6 +92,7 @@ impl ManagerBuilder {
             repairs: Semaphore::new(self.config.concurrency.min(Semaphore::MAX_PERMITS)),
             checks: Semaphore::new(self.config.health_concurrency.min(Semaphore::MAX_PERMITS)),
             alerts: broadcast::channel(ALERTS).0,
+            unknown: self.unknown,
             config: Arc::new(self.config),
         };
         Ok(RecoveryManager::new(Arc::new(shared)))

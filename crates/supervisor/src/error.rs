@@ -44,6 +44,15 @@ pub enum ExecuteError<E> {
     /// Nobody registered a resource of this name. The call did not run.
     #[error("there is no resource `{0}`; register it first")]
     UnknownResource(String),
+    /// What [`on_unknown`](crate::ManagerBuilder::on_unknown) made of the name could not be registered.
+    /// The call did not run.
+    #[error("resource `{name}` could not be registered: {why}")]
+    Unregistered {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// The circuit did not admit it. It did not run.
     #[error(transparent)]
     Rejected(Rejected),

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest text kept in the audit trail, in bytes.
 const LONGEST: usize = 4 << 10;
+/// Longest name of something, in bytes.
+const NAME: usize = 256;
 /// Most entries of the context kept in the audit trail.
 const MOST: usize = 32;
 
@@ -63,7 +65,7 @@ pub struct Failure {
     pub timestamp: Option<Timestamp>,
     /// What happened, for people.
     pub message: String,
-    /// Where, of a panic, if somebody captured it.
+    /// Where, of a panic: see [`capture_panic_stacks`](crate::capture_panic_stacks).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
     /// More about it.
@@ -125,14 +127,27 @@ impl Failure {
         while self.context.len() > MOST {
             self.context.pop_last();
         }
-        self.context.values_mut().for_each(cut);
+        let context = std::mem::take(&mut self.context).into_iter();
+        let short = |(mut name, mut value)| {
+            cut_to(NAME, &mut name);
+            cut(&mut value);
+            (name, value)
+        };
+        self.context = context.map(short).collect();
+        if self.severity.0.len() > NAME {
+            cut_to(NAME, self.severity.0.to_mut());
+        }
         self
     }
 }
 
 pub(crate) fn cut(text: &mut String) {
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    cut_to(LONGEST, text);
+}
+
+fn cut_to(longest: usize, text: &mut String) {
+    if text.len() > longest {
+        let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
     }
 }

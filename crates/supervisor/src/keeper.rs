@@ -31,13 +31,12 @@ pub(crate) async fn keep(
     mut events: resurge_breaker::Events,
     mut stop: watch::Receiver<bool>,
 ) {
+    hear_all(&shared, &resource, &mut events);
     let state = resource.breaker.state();
     let open_for = resource.breaker.retry_after().filter(|_| state == State::Open);
     resource.machine.lock().watch(state, open_for, shared.at());
     loop {
-        while let Some(event) = events.try_recv() {
-            heard(&shared, &resource, &event);
-        }
+        hear_all(&shared, &resource, &mut events);
         let next = decide(&shared, &resource);
         shared.publish_later(&resource);
         match next {
@@ -75,16 +74,29 @@ pub(crate) async fn keep(
     }
 }
 
+/// Everything the breaker said up to now.
+pub(crate) fn hear_all(shared: &Shared, resource: &Resource, events: &mut resurge_breaker::Events) {
+    while let Some(event) = events.try_recv() {
+        heard(shared, resource, &event);
+    }
+}
+
 /// The breaker said something.
 pub(crate) fn heard(shared: &Shared, resource: &Resource, event: &BreakerEvent) {
-    if let BreakerEvent::Transition(transition) = event {
-        resource.machine.lock().moved(transition, shared.at());
+    match event {
+        BreakerEvent::Transition(transition) => {
+            resource.machine.lock().moved(transition, shared.at());
+        }
+        BreakerEvent::Lagged(_) => {
+            resource.machine.lock().missed(resource.breaker.state(), shared.at());
+        }
+        _ => {}
     }
 }
 
 fn decide(shared: &Shared, resource: &Resource) -> Next {
     let now = shared.at();
-    let seen = resource.seen(now);
+    let seen = resource.seen();
     let mut machine = resource.machine.lock();
     machine.look(&seen, now);
     // In another mode, somebody else decides.
@@ -145,7 +157,9 @@ async fn check(shared: &Arc<Shared>, resource: &Resource) {
     let began = shared.clock.monotonic();
     let found = tokio::select! {
         biased;
-        found = caught(look(resource)) => found.unwrap_or_else(|p| Health::unhealthy(message(&p))),
+        found = caught(look(resource)) => {
+            found.unwrap_or_else(|panic| Health::unhealthy(message(&panic.payload)))
+        }
         () = shared.clock.sleep(config.timeout) => {
             let limit = humantime::format_duration(config.timeout);
             Health::unhealthy(format!("the check took longer than {limit}"))

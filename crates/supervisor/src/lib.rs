@@ -24,6 +24,7 @@ mod strategy;
 pub use alert::{Alert, AlertKind, Alerts};
 pub use audit::{AttemptOutcome, AuditEvent, AuditRecord, AuditTrail};
 pub use builder::ManagerBuilder;
+pub use catch::capture_panic_stacks;
 pub use config::{
     AlertThresholds, Delay, HealthConfig, Intensity, OnHealthy, RepairOn, ResourceConfig,
     StrategySettings, SupervisorConfig,

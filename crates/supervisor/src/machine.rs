@@ -120,7 +120,22 @@ impl Machine {
             Some(left) if self.history.suspended => Some(now.mono.saturating_add(left)),
             _ => None,
         };
+        if state == State::Open {
+            // Nobody was there when it opened.
+            self.alert(now, AlertKind::CircuitBreakerOpen);
+            if let Some(failure) = self.noted.take() {
+                self.say(now, AuditEvent::Recorded { failure });
+            }
+        }
         if state != State::Closed && !self.is_suspended(now) {
+            self.want(now);
+        }
+    }
+
+    /// The circuit did more than was heard of; this is the state it is in.
+    pub(crate) fn missed(&mut self, state: State, now: At) {
+        if state == State::Open && self.history.running.is_none() && !self.is_suspended(now) {
+            self.alert(now, AlertKind::CircuitBreakerOpen);
             self.want(now);
         }
     }
@@ -169,7 +184,7 @@ impl Machine {
                 self.alert(now, AlertKind::CircuitBreakerOpen);
                 let ours = matches!(transition.reason, Reason::RepairFailed | Reason::RepairHung);
                 if self.history.running.is_none() && !ours {
-                    self.opened(&transition.reason, now);
+                    self.opened(transition, now);
                 }
             }
             State::HalfOpen => {
@@ -182,10 +197,11 @@ impl Machine {
         }
     }
 
-    fn opened(&mut self, reason: &Reason, now: At) {
+    fn opened(&mut self, transition: &Transition, now: At) {
         self.suspended_until = None;
         let relapsed = (self.history.attempts > 0).then(|| self.history.failure.clone()).flatten();
-        let unknown = || Failure::new(kind_of(reason), reason.to_string()).noted(now.wall);
+        let unknown =
+            || Failure::new(kind_of(transition), transition.reason.to_string()).noted(now.wall);
         let failure = self.noted.take().or(relapsed).unwrap_or_else(unknown);
         if self.history.failure.as_ref() != Some(&failure) {
             self.say(now, AuditEvent::Recorded { failure });
@@ -243,19 +259,27 @@ impl Machine {
         None
     }
 
-    /// Begins the next attempt with one of `candidates`, unless nothing is to be done any more.
-    pub(crate) fn begin(
-        &mut self,
-        state: State,
-        now: At,
-        candidates: impl FnOnce(&Failure) -> Vec<Arc<str>>,
-    ) -> Option<Begun> {
+    /// What the attempt that is due is to repair; none when nothing is to be done.
+    pub(crate) fn due(&mut self, state: State, now: At) -> Option<Failure> {
         if self.next(state, now) != Next::Attempt {
             return None;
         }
         let unknown = || Failure::new(FailureKind::Error, "it was down").noted(now.wall);
-        let failure = self.history.failure.clone().unwrap_or_else(unknown);
-        let candidates = candidates(&failure);
+        Some(self.history.failure.clone().unwrap_or_else(unknown))
+    }
+
+    /// Begins that attempt with one of the `candidates` for it, unless nothing is to be done any more, or
+    /// something else.
+    pub(crate) fn begin(
+        &mut self,
+        state: State,
+        now: At,
+        failure: Failure,
+        candidates: Vec<Arc<str>>,
+    ) -> Option<Begun> {
+        if self.due(state, now)? != failure {
+            return None;
+        }
         // The one tried least; of those, the first.
         let times = |name: &Arc<str>| self.history.tried.iter().filter(|t| *t == name).count();
         let Some(strategy) = candidates.into_iter().min_by_key(times) else {
@@ -332,10 +356,9 @@ impl Machine {
 }
 
 /// What opened a circuit when nobody said what failed.
-fn kind_of(reason: &Reason) -> FailureKind {
-    match reason {
-        Reason::OpenFor { kind } => *kind,
+fn kind_of(transition: &Transition) -> FailureKind {
+    transition.failure.unwrap_or(match transition.reason {
         Reason::SlowRate { .. } | Reason::ProbesSlow | Reason::ProbesHung => FailureKind::Timeout,
         _ => FailureKind::Error,
-    }
+    })
 }

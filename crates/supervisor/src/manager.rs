@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use resurge_breaker::Breaker;
 use resurge_store::Store;
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 
 use crate::alert::Alerts;
 use crate::audit::AuditTrail;
@@ -44,8 +45,8 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         for resource in self.shared.resources.read().values() {
-            for task in resource.tasks.lock().take().into_iter().flat_map(|tasks| tasks.handles) {
-                task.abort();
+            if let Some(tasks) = resource.tasks.lock().take() {
+                tasks.handles.iter().for_each(AbortHandle::abort);
             }
         }
     }
@@ -122,8 +123,15 @@ impl RecoveryManager {
     }
 
     /// Supervises `name` no longer; an attempt under way is given up. False when it was not supervised.
-    /// Its breaker, and the attempts made, are still there when it is registered again.
+    /// Its breaker, and the attempts made, are still there when it is registered again. Done also when
+    /// this is dropped; a strategy may call it. Must be called inside a tokio runtime.
     pub async fn unregister(&self, name: &str) -> bool {
+        let (manager, name) = (self.clone(), name.to_owned());
+        whole(async move { manager.unregister_whole(&name).await }).await.unwrap_or(false)
+    }
+
+    async fn unregister_whole(&self, name: &str) -> bool {
+        let _changing = self.state.changing.lock().await;
         let Some(resource) = self.shared.find(name) else { return false };
         end(&resource).await;
         let mut resources = self.shared.resources.write();
@@ -143,11 +151,12 @@ impl RecoveryManager {
         &self,
         strategy: impl RecoveryStrategy,
     ) -> Result<(), SupervisorError> {
+        let name: Arc<str> = strategy.name().into();
         let mut known = self.shared.strategies.write();
-        if known.iter().any(|known| known.name() == strategy.name()) {
-            return Err(SupervisorError::StrategyExists(strategy.name().to_owned()));
+        if known.iter().any(|known| known.name() == &*name) {
+            return Err(SupervisorError::StrategyExists(name.to_string()));
         }
-        known.push(Known::Custom(Arc::new(strategy)));
+        known.push(Known::Custom(name, Arc::new(strategy)));
         Ok(())
     }
 
@@ -186,14 +195,26 @@ impl RecoveryManager {
     }
 
     /// Repairs and checks no more; an attempt under way is given up and audited as such. Calls go on
-    /// through the breakers. Stopping what does not run does nothing.
+    /// through the breakers. Stopping what does not run does nothing. Done also when this is dropped; a
+    /// strategy may call it. Must be called inside a tokio runtime.
+    ///
+    /// It waits for code of yours that blocks its thread instead of awaiting.
     pub async fn stop(&self) {
+        let manager = self.clone();
+        // Without the runtime nothing runs any more.
+        let _ = whole(async move { manager.stop_whole().await }).await;
+    }
+
+    async fn stop_whole(&self) {
         let _changing = self.state.changing.lock().await;
         let resources: Vec<_> = {
             let resources = self.shared.resources.read();
             *self.state.on.lock() = false;
             resources.values().cloned().collect()
         };
+        for tasks in resources.iter().filter_map(|resource| resource.tasks.lock().clone()) {
+            tasks.stop.send_replace(true);
+        }
         for resource in resources {
             end(&resource).await;
         }
@@ -206,12 +227,12 @@ impl RecoveryManager {
         let events = resource.breaker.subscribe();
         let keeper =
             keeper::keep(Arc::clone(shared), Arc::clone(resource), events, stopped.clone());
-        let mut handles = vec![tokio::spawn(keeper)];
+        let mut handles = vec![tokio::spawn(keeper).abort_handle()];
         if shared.config.health_checking {
             let health = keeper::watch_health(Arc::clone(shared), Arc::clone(resource), stopped);
-            handles.push(tokio::spawn(health));
+            handles.push(tokio::spawn(health).abort_handle());
         }
-        *resource.tasks.lock() = Some(Tasks { stop, handles });
+        *resource.tasks.lock() = Some(Arc::new(Tasks { stop, handles }));
     }
 
     /// Lets attempts for `name` count from 1 again, also when it was given up. Repairs it if it is down.
@@ -258,15 +279,23 @@ impl RecoveryManager {
     }
 }
 
-/// Ends the tasks of a resource.
-async fn end(resource: &Resource) {
-    let Some(Tasks { stop, handles }) = resource.tasks.lock().take() else { return };
-    stop.send_replace(true);
-    for task in handles {
-        if let Err(error) = task.await {
-            tracing::error!(resource = &*resource.name, %error, "a task did not end cleanly");
+/// Awaits `future` in a task of its own, so that it ends whoever gives up waiting. None: its runtime is
+/// gone.
+async fn whole<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    match tokio::spawn(future).await {
+        Ok(value) => Some(value),
+        Err(error) => {
+            error.try_into_panic().map_or(None, |payload| std::panic::resume_unwind(payload))
         }
     }
+}
+
+/// Ends the tasks of a resource, and waits until they ended.
+async fn end(resource: &Resource) {
+    let Some(tasks) = resource.tasks.lock().clone() else { return };
+    tasks.stop.send_replace(true);
+    tasks.stop.closed().await;
+    *resource.tasks.lock() = None;
 }
 
 fn show(resource: &Resource) -> ResourceStatus {

@@ -9,7 +9,7 @@ use resurge_breaker::{Breaker, BreakerRegistry, Reason, State};
 use resurge_store::{Clock, Store};
 use resurge_wal::Append;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 use crate::alert::Alert;
 use crate::audit::{AuditEvent, AuditRecord};
@@ -20,6 +20,9 @@ use crate::machine::{At, Machine, Seen};
 use crate::meters;
 use crate::repairable::Registration;
 use crate::strategy::{Known, candidates};
+
+/// Makes a resource of a name.
+pub(crate) type Unknown = Box<dyn Fn(&str) -> Option<Registration> + Send + Sync>;
 
 pub(crate) struct Shared {
     pub(crate) store: Store,
@@ -34,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) repairs: Semaphore,
     pub(crate) checks: Semaphore,
     pub(crate) alerts: broadcast::Sender<Alert>,
+    pub(crate) unknown: Option<Unknown>,
 }
 
 pub(crate) struct Resource {
@@ -46,12 +50,13 @@ pub(crate) struct Resource {
     pub(crate) health: Mutex<Health>,
     /// Somebody told the machine something.
     pub(crate) woken: Notify,
-    pub(crate) tasks: Mutex<Option<Tasks>>,
+    pub(crate) tasks: Mutex<Option<Arc<Tasks>>>,
 }
 
 pub(crate) struct Tasks {
+    /// Closed when all of them ended.
     pub(crate) stop: watch::Sender<bool>,
-    pub(crate) handles: Vec<JoinHandle<()>>,
+    pub(crate) handles: Vec<AbortHandle>,
 }
 
 impl Shared {
@@ -136,14 +141,15 @@ impl Shared {
     ) -> Vec<Arc<str>> {
         let preferred = resource.config.strategy.as_deref();
         let preferred = preferred.or(self.config.default_strategy.as_deref());
-        let known = self.strategies.read();
+        // Their predicates are asked without any lock: they may use the manager.
+        let known = self.strategies.read().clone();
         candidates(&known, failure, preferred, |name| self.settings(resource, name))
     }
 }
 
 impl Resource {
     /// What its breaker counted.
-    pub(crate) fn seen(&self, now: At) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         let metrics = self.breaker.metrics();
         let by_probes = matches!(
             metrics.reason,
@@ -158,7 +164,7 @@ impl Resource {
             consecutive_failures: metrics.consecutive_failures,
             // A probe or two are no rate.
             failure_rate: metrics.window.failure_rate.filter(|_| of_calls),
-            down_for: metrics.down_since.map(|since| now.wall.saturating_since(since)),
+            down_for: metrics.down_for,
         }
     }
 

@@ -240,21 +240,22 @@ impl fmt::Debug for CustomStrategy {
 #[derive(Clone)]
 pub(crate) enum Known {
     Builtin(Builtin),
-    Custom(Arc<dyn RecoveryStrategy>),
+    /// With its name.
+    Custom(Arc<str>, Arc<dyn RecoveryStrategy>),
 }
 
 impl Known {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Builtin(builtin) => builtin.name(),
-            Self::Custom(custom) => custom.name(),
+            Self::Custom(name, _) => name,
         }
     }
 
     fn priority(&self, settings: &StrategySettings) -> i32 {
         settings.priority.unwrap_or_else(|| match self {
             Self::Builtin(builtin) => builtin.priority(),
-            Self::Custom(custom) => custom.priority(),
+            Self::Custom(_, custom) => custom.priority(),
         })
     }
 
@@ -266,7 +267,7 @@ impl Known {
                     also || builtin.can_recover(failure)
                 }
                 // It cannot, if it panics when it is asked.
-                Self::Custom(custom) => {
+                Self::Custom(_, custom) => {
                     let ask = AssertUnwindSafe(|| custom.can_recover(failure));
                     catch_unwind(ask).unwrap_or(false)
                 }

@@ -146,7 +146,11 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let refused = self.refused.clone();
         let permit = match std::mem::replace(&mut self.ready, Ready::No) {
-            Ready::Granted(permit) => Ok(permit),
+            Ready::Granted(mut permit) => {
+                // What passed since `poll_ready` is not the call's time.
+                permit.0.ticket.begin_now(&*self.breaker.shared);
+                Ok(permit)
+            }
             Ready::No | Ready::Inner => self.breaker.acquire(),
             Ready::Refuse(rejected) => Err(self.breaker.refuse_as(rejected)),
         };

@@ -7,6 +7,9 @@ const FAILED: u32 = 1;
 const SLOW: u32 = 2;
 const SLOT_CYCLE: u32 = 2;
 
+/// Slots are renewed once in so many cycles; less than half of all, so that older and newer differ.
+const RENEWED: u16 = 1 << 14;
+
 /// `cycle:16 | slow:24 | failed:24`.
 const SUM_CYCLE: u32 = 48;
 const SUM_SLOW: u32 = 24;
@@ -28,7 +31,19 @@ impl Calls {
         self.slots.len() as u64
     }
 
+    /// Marks what is old as of the cycle before, so that it does not look new when cycles are counted
+    /// from 1 again.
+    pub(super) fn renew(&self, cycle: u16) {
+        let before = u32::from(cycle.wrapping_sub(1)) << SLOT_CYCLE;
+        for slot in &self.slots {
+            slot.store(before, Ordering::SeqCst);
+        }
+    }
+
     pub(super) fn reset(&self, cycle: u16) {
+        if cycle % RENEWED == 1 {
+            self.renew(cycle);
+        }
         self.sum.swap(u64::from(cycle) << SUM_CYCLE, Ordering::SeqCst);
     }
 

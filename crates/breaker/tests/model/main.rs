@@ -29,6 +29,8 @@ enum Step {
     Drop(bool),
     /// Acquire and report.
     Call(Outcome),
+    /// So many calls that succeed, one after the other.
+    Well(u32),
     Advance(u64),
     Trip,
     TripFor(u64),
@@ -59,7 +61,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (any::<bool>(), outcome()).prop_map(|(oldest, outcome)| Step::Settle(oldest, outcome)),
         2 => any::<bool>().prop_map(Step::Drop),
         30 => outcome().prop_map(Step::Call),
-        12 => prop_oneof![0..100_u64, 400..600_u64, 900..1_100_u64, 0..4_000_u64]
+        5 => (2..16_u32).prop_map(Step::Well),
+        12 => prop_oneof![0..100_u64, Just(500), 400..600_u64, 900..1_100_u64, 0..4_000_u64]
             .prop_map(Step::Advance),
         1 => Just(Step::Trip),
         1 => (1..3_000_u64).prop_map(Step::TripFor),
@@ -129,6 +132,7 @@ prop_compose! {
         half_open in half_open(),
         factor in 0..3_u32,
         decay in any::<bool>(),
+        timed in any::<bool>(),
     ) -> BreakerConfig {
         let open = OpenConfig {
             initial: Duration::from_secs(1),
@@ -137,7 +141,14 @@ prop_compose! {
             decay: decay.then_some(Duration::from_secs(2)),
             ..OpenConfig::default()
         };
-        let slow_after = Some(Duration::from_millis(500));
+        // Without it calls take the shortest way through.
+        let slow = |rule: &Trip| matches!(rule, Trip::SlowRate { .. });
+        let timed = timed || trips.iter().any(slow);
+        let slow_after = timed.then_some(Duration::from_millis(500));
+        let mut half_open = half_open;
+        if let (false, Verdict::Rate { slow, .. }) = (timed, &mut half_open.verdict) {
+            *slow = None;
+        }
         BreakerConfig { trip: trips, half_open, slow_after, open, ..BreakerConfig::default() }
     }
 }
@@ -175,6 +186,13 @@ fn live(config: BreakerConfig, steps: &[Step], bug: Option<Bug>) -> Result<(), T
                 match *step {
                     Step::Call(outcome) => settle(&mut naive, permit, ticket, outcome),
                     _ => held.push((permit, ticket)),
+                }
+            }
+            Step::Well(calls) => {
+                for _ in 0..calls {
+                    let (permit, ticket) = (breaker.acquire().ok(), naive.acquire());
+                    prop_assert_eq!(permit.is_some(), ticket.is_some(), "step {}: {:?}", i, step);
+                    settle(&mut naive, permit, ticket, Outcome::Success);
                 }
             }
             Step::Settle(oldest, outcome) => {

@@ -485,6 +485,10 @@ impl Naive {
     }
 
     pub(crate) fn trip(&mut self, open_for: Option<u64>) {
+        self.tick();
+        if self.mode == Mode::Shadow {
+            return;
+        }
         self.elapse();
         match (self.state, open_for) {
             (State::Open, None) => {}

@@ -130,3 +130,17 @@ fn c18_min_calls_above_the_window_is_the_window() {
     let mut board = Board::new(config(last(10, 50, 20)));
     board.run("FFFFFFFFF CL F OP");
 }
+
+#[test]
+fn what_was_reset_very_often_counts_as_before() {
+    // Slots of the window remember in which of 65,535 numbered periods they were written.
+    for resets in [32_770, 49_200, 65_534, 65_535, 65_536] {
+        let mut board = Board::new(config(last(8, 50, 8)));
+        board.run("SSFFSS");
+        for _ in 0..resets {
+            board.breaker.reset("again");
+        }
+        board.run("SSFFSSS CL F CL F OP");
+        assert_eq!(board.window(), (8, 4, 0), "after {resets} resets");
+    }
+}

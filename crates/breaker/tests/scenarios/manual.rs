@@ -1,8 +1,8 @@
 //! Modes and commands: C56 to C60.
 
-use resurge_breaker::{Mode, State};
+use resurge_breaker::{BreakerEvent, FailureKind, Mode, Reason, State};
 
-use crate::board::{Board, config, in_a_row, last};
+use crate::board::{Board, config, in_a_row, last, secs};
 
 #[test]
 fn c56_forced_open_does_not_expire() {
@@ -58,4 +58,47 @@ fn c60_illegal_and_idempotent_commands() {
     board.breaker.reset("e");
     board.breaker.reset("f");
     assert_eq!(board.went(), [State::Closed]);
+}
+
+#[test]
+fn shadow_admits_also_what_people_would_reject() {
+    let mut board = Board::new(config(in_a_row(1)));
+    board.breaker.set_mode(Mode::Shadow);
+    board.went();
+    board.breaker.trip("by hand");
+    board.breaker.trip_for("by hand", secs(5));
+    assert!(board.breaker.begin_repair().is_none());
+    board.run("CL S F");
+    assert_eq!(board.rejected(), 0);
+    let said = board.would_trip();
+    assert!(matches!(&*said, [Reason::Manual { .. }]), "{said:?}");
+}
+
+#[test]
+fn what_opened_it_says_how_the_last_call_failed() {
+    let mut board = Board::new(config(in_a_row(2)));
+    let opened = |board: &mut Board| loop {
+        match board.events.try_recv().unwrap() {
+            BreakerEvent::Transition(transition) if transition.to == State::Open => {
+                return transition.failure;
+            }
+            _ => {}
+        }
+    };
+    for (kind, probe) in [
+        (FailureKind::Timeout, FailureKind::Panic),
+        (FailureKind::ResourceLimit, FailureKind::Initialization),
+    ] {
+        board.run("F");
+        board.breaker.acquire().unwrap().failure(kind);
+        assert_eq!(opened(&mut board), Some(kind));
+        board.run("+5s");
+        board.breaker.acquire().unwrap().failure(probe);
+        assert_eq!(opened(&mut board), Some(probe));
+        board.breaker.reset("");
+        // People are no failure.
+        board.breaker.trip("");
+        assert_eq!(opened(&mut board), None);
+        board.breaker.reset("");
+    }
 }

@@ -11,7 +11,7 @@ use resurge_breaker::{
     Breaker, BreakerConfig, BreakerError, BreakerLayer, DropPolicy, FailureKind, Outcome, Refused,
     State,
 };
-use resurge_store::VirtualClock;
+use resurge_store::{BoxFuture, Clock, Monotonic, Timestamp, VirtualClock};
 use tokio::task::yield_now;
 use tower::{Layer, Service, ServiceExt};
 
@@ -364,4 +364,60 @@ async fn who_waits_gives_up_probes_that_hang() {
     board.run("OP +5s");
     waiting.await.unwrap();
     board.run("CL");
+}
+
+#[tokio::test]
+async fn the_time_from_ready_to_call_is_not_the_calls() {
+    let mut slow = waiting(60);
+    slow.slow_after = Some(secs(1));
+    let board = Board::new(slow);
+    let mut service = BreakerLayer::new(board.breaker.clone()).layer(Probe::default());
+    assert!(is_ready(&mut service).await);
+    board.clock.advance(secs(10));
+    assert_eq!(service.call(1).await, Ok(1));
+    assert_eq!(board.breaker.metrics().slow, 0);
+}
+
+/// A clock at whose first look somebody else takes the only probe's place.
+#[derive(Clone, Debug)]
+struct Thief {
+    clock: VirtualClock,
+    of: Arc<parking_lot::Mutex<Option<Breaker>>>,
+    loot: Arc<parking_lot::Mutex<Option<resurge_breaker::Permit>>>,
+}
+
+impl Clock for Thief {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+    fn monotonic(&self) -> Monotonic {
+        let breaker = self.of.lock().take();
+        if let Some(breaker) = breaker {
+            *self.loot.lock() = breaker.acquire().ok();
+        }
+        self.clock.monotonic()
+    }
+    fn sleep_until(&self, deadline: Monotonic) -> BoxFuture<'static, ()> {
+        self.clock.sleep_until(deadline)
+    }
+}
+
+#[tokio::test]
+async fn with_fast_fail_off_a_call_waits_also_when_somebody_was_faster() {
+    let (of, loot) = <(Arc<_>, Arc<_>)>::default();
+    let clock = Thief { clock: VirtualClock::new(), of, loot };
+    let builder = Breaker::builder("race").config(waiting(60)).clock(clock.clone());
+    let breaker = builder.build().unwrap();
+    breaker.trip("");
+    clock.clock.advance(secs(5));
+    *clock.of.lock() = Some(breaker.clone());
+    let caller = breaker.clone();
+    let call = tokio::spawn(async move { caller.run(async { Ok::<_, ()>(7) }).await });
+    yield_now().await;
+    assert!(!call.is_finished(), "it waits for the other one's probe");
+    let stolen = clock.loot.lock().take().unwrap();
+    assert!(stolen.is_probe());
+    stolen.success();
+    assert_eq!(call.await.unwrap(), Ok(7));
+    assert_eq!(breaker.metrics().rejected, 0);
 }

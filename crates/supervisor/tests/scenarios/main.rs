@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod attacks;
 mod health;
 mod knobs;
 mod matrix;
