@@ -89,9 +89,7 @@ impl Indexed {
             }
         }
         found.truncate(at_most(over));
-        let mut bytes = 0;
-        let fits = found.iter().take_while(|candidate| fits(&mut bytes, candidate)).count();
-        found.truncate(fits);
+        truncate_to_fit(&mut found);
         Ok(found)
     }
 
@@ -109,13 +107,10 @@ impl Indexed {
             // Nobody but who is dead already.
             Eviction::Reject => self.layout.expired_at(self.store.now()),
         };
-        let mut found = self.candidates(batch, range, at_most(over), gone).await?;
+        let found = self.candidates(batch, range, at_most(over), gone).await?;
         if self.limits.eviction == Eviction::Reject && (found.len() as u64) < over {
             return Err(SessionError::Capacity { limit });
         }
-        let mut bytes = 0;
-        let fits = found.iter().take_while(|candidate| fits(&mut bytes, candidate)).count();
-        found.truncate(fits);
         Ok(found)
     }
 
@@ -127,13 +122,15 @@ impl Indexed {
         most: usize,
         gone: &[RecordId],
     ) -> Result<Vec<Candidate>> {
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        // All of them can only be a subject's, to choose among.
+        let most_bytes = if most == usize::MAX { usize::MAX } else { MOST_BYTES };
         let mut rest = Some(range);
         while let Some(range) = rest {
             let page = self.store.scan(range, ScanOptions::new()).await?;
             rest = page.next;
             for entry in page.entries {
-                if found.len() >= most {
+                if found.len() >= most || bytes >= most_bytes {
                     return Ok(found);
                 }
                 let live = Record::decode(&entry.key, &entry.value)
@@ -154,6 +151,7 @@ impl Indexed {
                     let proof = Proof::Indexed { record: raw.clone(), cutoff };
                     Loaded { session, cutoff: 0, proof }
                 });
+                bytes += raw.len();
                 found.push(Candidate { id, raw, loaded, index: entry.key });
             }
         }
@@ -161,11 +159,16 @@ impl Indexed {
     }
 }
 
-/// Whether it goes into the same commit; the first one always does.
-fn fits(bytes: &mut usize, candidate: &Candidate) -> bool {
-    let before = *bytes;
-    *bytes += candidate.raw.len();
-    before == 0 || *bytes <= MOST_BYTES
+/// To what goes into one commit; the first one always does.
+fn truncate_to_fit(found: &mut Vec<Candidate>) {
+    let mut bytes = 0;
+    let fits = found.iter().take_while(|candidate| {
+        let before = bytes;
+        bytes += candidate.raw.len();
+        before < MOST_BYTES
+    });
+    let fits = fits.count();
+    found.truncate(fits);
 }
 
 fn at_most(over: u64) -> usize {
