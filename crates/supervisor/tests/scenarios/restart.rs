@@ -190,7 +190,6 @@ async fn ra9_what_is_suspended_stays_so_after_a_crash() {
     world.manager.breaker("mailer").unwrap().flush().await.unwrap();
 
     // Open again, and suspended no longer: in the next life, too.
-    let mut config = config;
     config.health_checking = false;
     let world = world.crash(config, Fake::new()).await;
     world.advance(secs(2)).await;
