@@ -70,6 +70,14 @@ const DEMOS: &[Demo] = &[
         limit: Duration::from_secs(120),
         about: "a run full of secrets fails, is killed, meets a wrong key, ends; no file holds one",
     },
+    Demo {
+        name: "supervisor",
+        package: "resurge-supervisor-example",
+        bin: "resurge-supervisor-example",
+        args: &["demo"],
+        limit: Duration::from_secs(120),
+        about: "a service breaks in every way and is repaired by its supervisor, which is killed while it does",
+    },
 ];
 
 /// How often a child that closed its output is asked whether it ended.
