@@ -5,7 +5,7 @@ use crate::ci;
 /// A command and its options.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    Demo { name: Option<String>, list: bool, update: bool },
+    Demo { name: Option<String>, list: bool, update: bool, screenshots: Option<String> },
     Test,
     Ci { skip: Vec<String>, keep_going: bool },
     Bench { args: Vec<String> },
@@ -51,6 +51,7 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
   demo [NAME] [--list] [--update]   run the demos (or one of them), each in child processes, and
                                     compare what they print with examples/<name>/expected.txt;
                                     --list only lists them, --update rewrites the expectation
+  demo reconnect --screenshots DIR  the same, with pictures of the pages in DIR
   test                              every test CI runs: unit and integration tests, doctests, tidy,
                                     the client for browsers (with node 18 or newer)
   ci [--skip STEP]... [--keep-going]
@@ -126,18 +127,24 @@ fn switch<'a>(
     Ok(on)
 }
 
-fn demo<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
-    let (mut name, mut list, mut update) = (None, false, false);
-    for arg in args {
+fn demo<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let (mut name, mut list, mut update, mut screenshots) = (None, false, false, None);
+    while let Some(arg) = args.next() {
         match arg {
             "--list" => list = true,
             "--update" => update = true,
+            "--screenshots" => {
+                screenshots = Some(args.next().ok_or("`--screenshots` needs a directory")?);
+            }
             flag if flag.starts_with('-') => return Err(format!("`demo` has no option `{flag}`")),
             given if name.is_none() => name = Some(given.to_owned()),
             extra => return Err(format!("`demo` takes one name, `{extra}` is a second one")),
         }
     }
-    Ok(Command::Demo { name, list, update })
+    if screenshots.is_some() && name.as_deref() != Some("reconnect") {
+        return Err("`--screenshots` is for `demo reconnect`: the others have no page".to_owned());
+    }
+    Ok(Command::Demo { name, list, update, screenshots: screenshots.map(str::to_owned) })
 }
 
 fn ci<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
@@ -219,10 +226,20 @@ mod tests {
             name: name.map(str::to_owned),
             list,
             update,
+            screenshots: None,
         };
         assert_eq!(command("demo"), demo(None, false, false));
         assert_eq!(command("demo --list"), demo(None, true, false));
         assert_eq!(command("demo scheduler --update"), demo(Some("scheduler"), false, true));
+        assert_eq!(
+            command("demo reconnect --screenshots shots"),
+            Command::Demo {
+                name: Some("reconnect".into()),
+                list: false,
+                update: false,
+                screenshots: Some("shots".into()),
+            }
+        );
         assert_eq!(command("test"), Command::Test);
         assert_eq!(command("ci"), Command::Ci { skip: vec![], keep_going: false });
         assert_eq!(
@@ -264,6 +281,11 @@ mod tests {
             ("test -v", "`test` takes no argument `-v`"),
             ("demo a b", "`demo` takes one name, `b` is a second one"),
             ("demo --fast", "`demo` has no option `--fast`"),
+            ("demo reconnect --screenshots", "`--screenshots` needs a directory"),
+            (
+                "demo scheduler --screenshots shots",
+                "`--screenshots` is for `demo reconnect`: the others have no page",
+            ),
             ("crash --cycles", "`--cycles` needs a number"),
             ("crash --cycles 0", "`--cycles` needs a number above 0, not `0`"),
             ("crash --cycles many", "`--cycles` needs a number above 0, not `many`"),

@@ -16,7 +16,8 @@ struct Demo {
     name: &'static str,
     package: &'static str,
     bin: &'static str,
-    args: &'static [&'static str],
+    /// It is run with each of these, and prints the same.
+    runs: &'static [&'static [&'static str]],
     limit: Duration,
     about: &'static str,
 }
@@ -26,7 +27,7 @@ const DEMOS: &[Demo] = &[
         name: "breaker-http",
         package: "resurge-breaker-http-example",
         bin: "resurge-breaker-http-example",
-        args: &["demo"],
+        runs: &[&["demo"]],
         limit: Duration::from_secs(60),
         about: "a breaker answers for an axum service whose backend is down, until probes find it mended",
     },
@@ -34,7 +35,7 @@ const DEMOS: &[Demo] = &[
         name: "crash-recovery",
         package: "resurge-crash-recovery-example",
         bin: "resurge-crash-recovery-example",
-        args: &["demo"],
+        runs: &[&["demo"]],
         limit: Duration::from_secs(60),
         about: "a pipeline is killed in its second step; the first one is not run again",
     },
@@ -42,15 +43,23 @@ const DEMOS: &[Demo] = &[
         name: "exactly-once",
         package: "resurge-exactly-once-example",
         bin: "resurge-exactly-once-example",
-        args: &["demo"],
+        runs: &[&["demo"]],
         limit: Duration::from_secs(60),
         about: "a memoised step runs once for each input, whatever runs and processes ask for it",
+    },
+    Demo {
+        name: "reconnect",
+        package: "resurge-reconnect-example",
+        bin: "resurge-reconnect-example",
+        runs: &[&["demo"], &["demo", "--client"]],
+        limit: Duration::from_secs(120),
+        about: "a page in Chromium (or a client) whose server is killed comes back by itself, with its state",
     },
     Demo {
         name: "recover",
         package: "resurge-recover-example",
         bin: "resurge-recover-example",
-        args: &["demo"],
+        runs: &[&["demo"]],
         limit: Duration::from_secs(120),
         about: "a failed run is recovered by another process; seventeen failures, each recovery gets to the next",
     },
@@ -58,7 +67,7 @@ const DEMOS: &[Demo] = &[
         name: "scheduler",
         package: "resurge-scheduler-example",
         bin: "resurge-scheduler-example",
-        args: &["demo"],
+        runs: &[&["demo"]],
         limit: Duration::from_secs(120),
         about: "a job scheduler is killed with SIGKILL, again and again, and loses no job",
     },
@@ -66,7 +75,7 @@ const DEMOS: &[Demo] = &[
         name: "secrets",
         package: "resurge-secrets-example",
         bin: "resurge-secrets-example",
-        args: &["demo"],
+        runs: &[&["demo"]],
         limit: Duration::from_secs(120),
         about: "a run full of secrets fails, is killed, meets a wrong key, ends; no file holds one",
     },
@@ -74,7 +83,7 @@ const DEMOS: &[Demo] = &[
         name: "supervisor",
         package: "resurge-supervisor-example",
         bin: "resurge-supervisor-example",
-        args: &["demo"],
+        runs: &[&["demo"]],
         limit: Duration::from_secs(120),
         about: "a service breaks in every way and is repaired by its supervisor, which is killed while it does",
     },
@@ -84,7 +93,12 @@ const DEMOS: &[Demo] = &[
 const POLL: Duration = Duration::from_millis(10);
 
 /// Lists the demos, then runs the named one or all of them.
-pub(crate) fn command(name: Option<&str>, list: bool, update: bool) -> Result<()> {
+pub(crate) fn command(
+    name: Option<&str>,
+    list: bool,
+    update: bool,
+    screenshots: Option<&str>,
+) -> Result<()> {
     if name.is_none() || list {
         for demo in DEMOS {
             println!("{:<15} {}", demo.name, demo.about);
@@ -95,14 +109,14 @@ pub(crate) fn command(name: Option<&str>, list: bool, update: bool) -> Result<()
     }
     let workspace = workspace::load()?;
     match name {
-        None => DEMOS.iter().try_for_each(|demo| run(demo, &workspace, update)),
-        Some(name) => run(find(name)?, &workspace, update),
+        None => DEMOS.iter().try_for_each(|demo| run(demo, &workspace, update, None)),
+        Some(name) => run(find(name)?, &workspace, update, screenshots),
     }
 }
 
 /// Runs every demo and compares its transcript.
 pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
-    DEMOS.iter().try_for_each(|demo| run(demo, workspace, false))
+    DEMOS.iter().try_for_each(|demo| run(demo, workspace, false, None))
 }
 
 fn find(name: &str) -> Result<&'static Demo> {
@@ -111,18 +125,27 @@ fn find(name: &str) -> Result<&'static Demo> {
     found.ok_or_else(|| format!("no demo `{name}`; there is: {}", names.join(", ")).into())
 }
 
-fn run(demo: &Demo, workspace: &Workspace, update: bool) -> Result<()> {
+fn run(demo: &Demo, workspace: &Workspace, update: bool, screenshots: Option<&str>) -> Result<()> {
     execute(&mut cargo(["build", "--package", demo.package, "--bin", demo.bin]))?;
-    println!("\n== demo {}: {} ==", demo.name, demo.about);
-    let start = now();
-    let mut command = Command::new(workspace.target.join("debug").join(demo.bin));
-    command.args(demo.args).current_dir(workspace::root());
-    let (status, lines) = watch(&mut command, demo.limit)?;
-    if !status.success() {
-        return Err(format!("demo {}: {status}", demo.name).into());
+    for (i, args) in demo.runs.iter().enumerate() {
+        println!("\n== demo {}: {} ==", demo.name, demo.about);
+        let start = now();
+        let mut command = Command::new(workspace.target.join("debug").join(demo.bin));
+        command.args(*args).current_dir(workspace::root());
+        // Pictures are what the first run can take.
+        if let (0, Some(dir)) = (i, screenshots) {
+            command.arg("--screenshots").arg(std::path::absolute(dir)?);
+        }
+        let (status, lines) = watch(&mut command, demo.limit)?;
+        let called = args.join(" ");
+        if !status.success() {
+            return Err(format!("demo {} ({called}): {status}", demo.name).into());
+        }
+        println!("== demo {} ({called}): done in {} ==", demo.name, seconds(start.elapsed()));
+        // Only the first run writes the expectation; the others must agree with it.
+        compare(&expectation(demo.name), &lines, update && i == 0)?;
     }
-    println!("== demo {}: done in {} ==", demo.name, seconds(start.elapsed()));
-    compare(&expectation(demo.name), &lines, update)
+    Ok(())
 }
 
 fn expectation(name: &str) -> PathBuf {

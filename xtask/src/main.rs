@@ -47,7 +47,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Demo { name, list, update } => demo::command(name.as_deref(), list, update),
+        Command::Demo { name, list, update, screenshots } => {
+            demo::command(name.as_deref(), list, update, screenshots.as_deref())
+        }
         Command::Test => ci::test(),
         Command::Ci { skip, keep_going } => ci::ci(&skip, keep_going),
         Command::Bench { args } => ci::bench(&args),

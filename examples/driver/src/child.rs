@@ -54,8 +54,20 @@ impl Child {
     pub fn start<S: AsRef<std::ffi::OsStr>>(
         args: impl IntoIterator<Item = S>,
     ) -> Result<Self, ChildError> {
+        Self::start_with(args, [])
+    }
+
+    /// The same, with more in its environment than this process has: names and values.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn start_with<S: AsRef<std::ffi::OsStr>>(
+        args: impl IntoIterator<Item = S>,
+        environment: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Self, ChildError> {
         let mut process = Command::new(std::env::current_exe()?)
             .args(args)
+            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
