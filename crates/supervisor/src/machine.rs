@@ -112,7 +112,7 @@ impl Machine {
     pub(crate) fn watch(&mut self, state: State, open_for: Option<Duration>, now: At) {
         self.closed_since = None;
         if let Some(strategy) = self.history.running.clone() {
-            let (attempt, took) = (self.history.attempts, Duration::ZERO);
+            let (attempt, took) = (self.history.number, Duration::ZERO);
             let outcome = AttemptOutcome::Interrupted;
             self.say(now, AuditEvent::Ended { attempt, strategy, outcome, took });
         }
@@ -362,3 +362,6 @@ fn kind_of(transition: &Transition) -> FailureKind {
         _ => FailureKind::Error,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,9 @@ pub struct History {
     pub(crate) exhausted: bool,
     /// The attempt under way: its strategy.
     pub(crate) running: Option<Arc<str>>,
+    /// Its number, whatever was forgotten since it began.
+    #[serde(default)]
+    pub(crate) number: u32,
     /// The last failure.
     pub(crate) failure: Option<Failure>,
     /// How the last attempt ended.
@@ -44,7 +47,8 @@ impl History {
     pub(crate) fn apply(&mut self, at: Timestamp, event: &AuditEvent) {
         match event {
             AuditEvent::Recorded { failure } => self.failure = Some(failure.clone()),
-            AuditEvent::Began { strategy, failure, .. } => {
+            AuditEvent::Began { attempt, strategy, failure } => {
+                self.number = *attempt;
                 self.attempts = self.attempts.saturating_add(1);
                 self.tried.push(Arc::clone(strategy));
                 self.beginnings.push_back(at);
