@@ -75,7 +75,7 @@ impl Desk {
         self
     }
 
-    fn moves(&mut self, to: State, reason: Reason) -> &mut Self {
+    fn moves(&mut self, to: State, reason: &Reason) -> &mut Self {
         let from = std::mem::replace(&mut self.state, to);
         let transition: Transition = serde_json::from_value(serde_json::json!({
             "number": 1, "from": from, "to": to, "reason": reason, "at": self.ms,
@@ -87,11 +87,11 @@ impl Desk {
     }
 
     fn opens(&mut self) -> &mut Self {
-        self.moves(State::Open, Reason::ConsecutiveFailures { failures: 3 })
+        self.moves(State::Open, &Reason::ConsecutiveFailures { failures: 3 })
     }
 
     fn closes(&mut self) -> &mut Self {
-        self.moves(State::Closed, Reason::ProbesPassed)
+        self.moves(State::Closed, &Reason::ProbesPassed)
     }
 
     fn next(&mut self) -> Next {
@@ -116,7 +116,7 @@ impl Desk {
         let failure = self.machine.due(self.state, now)?;
         let candidates = candidates.iter().map(|name| Arc::from(*name)).collect();
         let begun = self.machine.begin(self.state, now, failure, candidates)?;
-        self.moves(State::Repairing, Reason::RepairStarted);
+        self.moves(State::Repairing, &Reason::RepairStarted);
         self.under_way = Some(begun.clone());
         Some(begun)
     }
@@ -128,9 +128,9 @@ impl Desk {
         let repaired = outcome == AttemptOutcome::Succeeded;
         self.machine.ended(&begun, outcome, Duration::ZERO, now);
         if repaired {
-            self.moves(State::HalfOpen, Reason::Repaired)
+            self.moves(State::HalfOpen, &Reason::Repaired)
         } else {
-            self.moves(State::Open, Reason::RepairFailed)
+            self.moves(State::Open, &Reason::RepairFailed)
         }
     }
 
@@ -243,13 +243,13 @@ fn given_up_after_so_many_and_asked_no_more_until_it_was_well() {
     assert_eq!(desk.said(), ["exhausted", "alert exhausted"]);
     for _ in 0..5 {
         // Probes go on without it.
-        desk.wait(100_000).moves(State::HalfOpen, Reason::Elapsed);
-        desk.moves(State::Open, Reason::ProbeFailed);
+        desk.wait(100_000).moves(State::HalfOpen, &Reason::Elapsed);
+        desk.moves(State::Open, &Reason::ProbeFailed);
         assert_eq!(desk.due_in(), None);
         assert!(desk.begins(&["a"]).is_none());
     }
     assert!(desk.said().iter().all(|said| !said.contains("exhausted")), "said once");
-    desk.moves(State::HalfOpen, Reason::Elapsed).closes();
+    desk.moves(State::HalfOpen, &Reason::Elapsed).closes();
     assert_eq!(desk.due_in(), Some(60_000));
     desk.wait(59_999);
     assert_eq!(desk.due_in(), Some(1));
@@ -314,7 +314,7 @@ fn suspended_nothing_is_due_until_probes_failed() {
     assert_eq!(desk.due_in(), None);
     desk.wait(1);
     assert!(!desk.machine.is_suspended(desk.now()));
-    desk.moves(State::HalfOpen, Reason::Elapsed).moves(State::Open, Reason::ProbeFailed);
+    desk.moves(State::HalfOpen, &Reason::Elapsed).moves(State::Open, &Reason::ProbeFailed);
     desk.wait(1_000);
     let begun = desk.begins(&["backoff"]).unwrap();
     assert_eq!((begun.attempt, begun.waits), (2, 1));
@@ -345,7 +345,7 @@ fn what_nothing_can_recover_is_told_once_and_looked_at_anew_with_another_failure
     assert!(desk.begins(&[]).is_none());
     assert_eq!(desk.said().last().map(String::as_str), Some("alert unrecoverable"));
     assert_eq!(desk.due_in(), None);
-    desk.moves(State::HalfOpen, Reason::Elapsed).moves(State::Open, Reason::ProbeFailed);
+    desk.moves(State::HalfOpen, &Reason::Elapsed).moves(State::Open, &Reason::ProbeFailed);
     assert!(desk.begins(&[]).is_none());
     assert!(!desk.said().contains(&"alert unrecoverable".to_owned()));
     let now = desk.now();
@@ -384,7 +384,7 @@ fn without_auto_recovery_and_while_others_repair_nothing_is_due() {
     desk.opens();
     assert_eq!(desk.due_in(), None);
     let mut desk = Desk::new(config());
-    desk.opens().moves(State::Repairing, Reason::RepairStarted);
+    desk.opens().moves(State::Repairing, &Reason::RepairStarted);
     assert_eq!(desk.due_in(), Some(1_000), "looked at again: that one may hang");
     assert!(desk.begins(&["a"]).is_none());
 }

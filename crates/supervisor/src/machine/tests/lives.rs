@@ -193,13 +193,13 @@ fn live(config: SupervisorConfig, steps: &[Step]) -> Result<(), TestCaseError> {
             }
             Step::Probed(well) if desk.state == State::Open || desk.state == State::HalfOpen => {
                 if desk.state == State::Open {
-                    desk.moves(State::HalfOpen, Reason::Elapsed);
+                    desk.moves(State::HalfOpen, &Reason::Elapsed);
                 }
                 (unrecoverable, waits_for_probe) = (false, false);
                 if well {
                     desk.closes();
                 } else {
-                    desk.moves(State::Open, Reason::ProbeFailed);
+                    desk.moves(State::Open, &Reason::ProbeFailed);
                 }
             }
             Step::Act(able) => {
