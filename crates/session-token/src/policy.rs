@@ -79,7 +79,8 @@ pub enum TokenKind {
     #[default]
     Reference,
     /// `st1` with the state in it, sealed. Every save gives a new token; the store keeps only what tells whether
-    /// it is the newest. Another purpose or binding shows as `InvalidSignature`: the seal does not open.
+    /// it is the newest. Another purpose or binding shows as `InvalidSignature`: the seal does not open. Asked for again
+    /// within the grace time, a successor is sealed again: another text, of the same generation, with the same state.
     SealedState,
     /// 64 characters. No key id (all keys are tried), no purpose of its own, a 64-bit hash of the subject that can
     /// be guessed, no generation: only for [`ReusePolicy::UntilExpiry`], without binding.
