@@ -14,8 +14,20 @@ use whole::whole;
 
 #[derive(Clone, Debug)]
 enum Ack {
-    Saved { token: String, state: u32 },
-    Replaced { old: String, new: String, state: u32 },
+    Saved {
+        token: String,
+        state: u32,
+    },
+    /// And nothing is done with it any more.
+    Stays {
+        token: String,
+        state: u32,
+    },
+    Replaced {
+        old: String,
+        new: String,
+        state: u32,
+    },
     Revoked(String),
     Deleted(String),
 }
@@ -62,6 +74,7 @@ async fn scenario(sim: Sim<Ack>, store: Store) -> Result<(), Failure> {
         sessions.save(&token, &state).await?;
         sim.ack(Ack::Saved { token: text(&token), state });
     }
+    sim.ack(Ack::Stays { token: text(&token), state: 13 });
     for subject in ["carol", "dave", "erin", "frank"] {
         few.create(subject).await?;
     }
@@ -76,6 +89,10 @@ async fn check(recovered: Recovered<Ack>) -> Result<(), Failure> {
         let survived = match ack {
             // `None`: replaced since, told or not.
             Ack::Saved { token, state } => at_least(&sessions, token, *state).await? != Some(false),
+            Ack::Stays { token, state } => {
+                let found = sessions.peek::<u32>(&token.as_str().into()).await;
+                found.is_ok_and(|found| found.state == *state)
+            }
             Ack::Replaced { old, new, state } => {
                 let old = sessions.peek::<u32>(&old.as_str().into()).await;
                 matches!(old, Err(SessionError::Replayed))

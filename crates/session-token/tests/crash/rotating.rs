@@ -20,6 +20,8 @@ const NAMES: [&str; 3] = ["share", "fork", "carry"];
 pub(crate) enum Ack {
     /// In manager `name`, this token leads to this state or a later one.
     Saved { name: &'static str, token: String, state: u32 },
+    /// And nothing is done with it any more.
+    Stays { name: &'static str, token: String, state: u32 },
     /// And the old one to the same, by the very same successor, or to nothing any more.
     Replaced { name: &'static str, old: String, new: String, state: u32 },
     /// This one leads nowhere any more.
@@ -89,6 +91,7 @@ pub(crate) async fn scenario(sim: Sim<Ack>, store: Store) -> Result<(), Failure>
                 sessions.touch(&token).await?;
             }
         }
+        sim.ack(Ack::Stays { name, token: text(&token), state: 2 });
     }
     let (here, there) = (manager(&store, "share")?, manager(&store, "share")?);
     let mut family = vec![here.create("mallory").await?];
@@ -120,6 +123,8 @@ pub(crate) async fn scenario(sim: Sim<Ack>, store: Store) -> Result<(), Failure>
         sim.ack(Ack::Replaced { name: "share", old, new, state: back.state });
         newest = back.token;
     }
+    let state = here.peek::<u32>(&newest).await?.state;
+    sim.ack(Ack::Stays { name: "share", token: text(&newest), state });
     Ok(())
 }
 
@@ -133,6 +138,10 @@ pub(crate) async fn check(recovered: Recovered<Ack>) -> Result<(), Failure> {
             Ack::Replaced { name, old, new, state } => {
                 let sessions = manager(&store, name)?;
                 leads_to(&sessions, new, *state).await? && same(&sessions, name, old, new).await?
+            }
+            Ack::Stays { name, token, state } => {
+                let found = manager(&store, name)?.peek::<u32>(&token.as_str().into()).await;
+                found.is_ok_and(|found| found.state == *state)
             }
             Ack::Over { name, token } => {
                 let found = manager(&store, name)?.peek::<u32>(&token.as_str().into()).await;
