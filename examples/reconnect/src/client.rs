@@ -22,6 +22,9 @@ use crate::browser::{Browser, Tab, View};
 /// From one attempt to connect to the next.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// From one sign of life to the next.
+const BEAT: Duration = Duration::from_secs(25);
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Pages without a browser.
@@ -128,9 +131,15 @@ async fn converse(
     let token = shown.lock().token.clone();
     let join = json!({ "event": "join", "v": PROTOCOL, "payload": { "_recovery": token } });
     socket.send(Message::Text(join.to_string().into())).await?;
+    let mut beat = tokio::time::interval(BEAT);
+    beat.reset();
     loop {
         let message = tokio::select! {
             message = socket.next() => message,
+            _ = beat.tick() => {
+                socket.send(Message::Text(json!({ "event": "ping" }).to_string().into())).await?;
+                continue;
+            }
             Some(()) = clicked.recv() => {
                 let click = json!({ "event": "click", "payload": {} });
                 socket.send(Message::Text(click.to_string().into())).await?;
