@@ -23,6 +23,8 @@ use crate::{Kind, Position};
 mod branches;
 mod load;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use branches::Branches;
 pub(crate) use load::{Ending, Journal};
@@ -569,6 +571,7 @@ impl Machine {
                 What::Cancel(reason) => {
                     self.cancelled = Some(reason);
                     self.revealed = ordinal;
+                    self.branches.cancelled(ordinal);
                     // A body that was at work when it was asked for may wait for its next attempt now.
                     self.cancel_waiting(reason);
                 }

@@ -230,7 +230,10 @@ fn is_pending<F: Future>(future: &mut Pin<&mut F>) -> bool {
 async fn s26_a_close_waits_for_what_runs_and_holds_when_it_is_dropped() {
     let faults = FaultStore::new(MemoryStore::in_memory());
     let store = Store::new(faults.clone()).with_clock(VirtualClock::new());
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
     let sessions = builder(store).cleanup_interval(Duration::from_secs(60)).build().unwrap();
+    assert_eq!(tasks(), before + 1, "no background");
     let token = sessions.create("alice").await.unwrap();
     faults.hold();
     let mut saving = pin!(sessions.save(&token, &7_u8));
@@ -251,6 +254,43 @@ async fn s26_a_close_waits_for_what_runs_and_holds_when_it_is_dropped() {
     assert_eq!(saving.await.unwrap().version, 1);
     recovering.await.unwrap();
     tokio::try_join!(first, second).unwrap();
+    assert_eq!(tasks(), before, "a task is left");
+}
+
+/// The store fails under one cleanup: the next one does its work, and what cannot be read does not stop it.
+#[tokio::test]
+async fn s25_the_background_goes_on_after_a_failure() {
+    let faults = FaultStore::new(MemoryStore::in_memory());
+    let clock = VirtualClock::new();
+    let store = Store::new(faults.clone()).with_clock(clock.clone());
+    let interval = Duration::from_secs(600);
+    let sessions = builder(store.clone()).cleanup_interval(interval).build().unwrap();
+    for n in 0..3 {
+        sessions.create(format!("socket-{n}")).await.unwrap();
+    }
+    let bad = sessions.list("socket-1").await.unwrap()[0].id;
+    let key = Namespace::new("session/default").unwrap().key([&b"r"[..], bad.bytes()].concat());
+    let mut batch = Batch::new();
+    batch.put(key.unwrap(), "damaged");
+    store.commit(batch, Durability::Durable).await.unwrap();
+    for call in [Call::Scan, Call::Commit] {
+        faults.fail(call, 1, Fault::before(ErrorKind::Unavailable));
+        let seen = faults.calls(call);
+        while clock.sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(interval + interval / 5);
+        faults.wait_for_calls(call, seen + 1).await;
+    }
+    while clock.sleepers() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(sessions.stats().cleaned, 0);
+    clock.advance(interval + interval / 5);
+    while sessions.stats().cleaned < 2 {
+        tokio::task::yield_now().await;
+    }
+    sessions.close().await.unwrap();
 }
 
 /// Asks the manager it belongs to, and waits, while that one is being closed.

@@ -82,7 +82,7 @@ async fn printed(canary: &str, kind: TokenKind, seal: bool) -> (String, Vec<Stri
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn no_debug_no_error_and_no_log_line_shows_a_secret(canary in "[a-zA-Z0-9]{12,20}") {
+    fn s32_no_debug_no_error_and_no_log_line_shows_a_secret(canary in "[a-zA-Z0-9]{12,20}") {
         for (kind, seal) in [
             (TokenKind::Reference, false),
             (TokenKind::Reference, true),
@@ -151,7 +151,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn the_directory_holds_no_token_and_sealed_no_state() {
+async fn s32_the_directory_holds_no_token_and_sealed_no_state() {
     use base64ct::{Base64UrlUnpadded, Encoding};
     for seal in [false, true] {
         let (bytes, tokens) = directory(seal).await;

@@ -24,6 +24,11 @@ impl Branches {
         paths(path).find_map(|path| self.0.get(path).copied())
     }
 
+    /// A cancellation is seen everywhere.
+    pub(super) fn cancelled(&mut self, ordinal: Ordinal) {
+        self.0.values_mut().for_each(|seen| *seen = ordinal);
+    }
+
     pub(super) fn revealed(&mut self, position: &Position, outcome: &Outcome, ordinal: Ordinal) {
         if self.0.is_empty() || matches!(outcome, Outcome::Ok(_)) {
             return;

@@ -135,6 +135,7 @@ impl Journal {
 
     /// Voids the failures it names, and every later record whose position was claimed only after
     /// one of them was revealed; and the callbacks after the flow and after the processes that failed.
+    /// A cancellation that the run goes on without is such a failure.
     fn resume(&mut self, resumed: &Resumed) {
         self.ending = None;
         self.resumed_at = Some(resumed.at);
@@ -148,6 +149,8 @@ impl Journal {
                     (matches!(done.outcome, Outcome::Err(_)) && points.contains(&done.position))
                         || (undone.is_some_and(|at| at < item.ordinal) && was_cancelled(done))
                 }
+                // What is refused because of it has no record: the code may have reacted to that.
+                ItemKind::Cancel(_) => undone == Some(item.ordinal),
                 _ => false,
             })
             .map(|item| item.ordinal)

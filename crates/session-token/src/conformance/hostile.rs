@@ -379,6 +379,22 @@ pub(super) async fn subjects(world: World) -> CaseResult {
     Ok(())
 }
 
+/// Two sessions with the same state have nothing in common in a sealed store but what is not secret.
+pub(super) async fn same_states(world: World) -> CaseResult {
+    let sessions = world.builder().seal_states(true).build()?;
+    for subject in ["alice", "bob"] {
+        let token = sessions.create(subject).await?;
+        sessions.save(&token, &"the same").await?;
+        ensure!(sessions.save(&token, &"the same").await?.skipped, "written again");
+    }
+    let (_, one) = record(&world, "default", 0).await?;
+    let (_, two) = record(&world, "default", 1).await?;
+    let (one, two) = (StoredSession::decode(one.into())?, StoredSession::decode(two.into())?);
+    ensure!(one.hash != two.hash, "their hashes are the same");
+    ensure!(one.state != two.state, "they are sealed alike");
+    Ok(())
+}
+
 /// A token and a store whose errors differ: the store's trouble is never the token's.
 pub(super) async fn closed_store(world: World) -> CaseResult {
     let sessions = world.builder().build()?;

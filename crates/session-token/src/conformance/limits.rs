@@ -81,7 +81,7 @@ pub(super) async fn revocations_stay(world: World) -> CaseResult {
 pub(super) async fn per_subject(world: World) -> CaseResult {
     let sessions = world.builder().max_entries(50).max_entries_per_subject(2).build()?;
     let victims = filled(&sessions, &world, 5).await?;
-    for _ in 0..100 {
+    for _ in 0..1_000 {
         sessions.create("attacker").await?;
     }
     ensure!(sessions.list("attacker").await?.len() == 2, "more than two");

@@ -115,7 +115,7 @@ impl SessionManager {
         session.version = old.version;
         session.schema = opened.schema;
         session.codec = opened.codec;
-        session.hash = core.rehash(&opened.state)?;
+        session.hash = core.rehash(id, &opened.state)?;
         if core.options.kind != TokenKind::SealedState {
             session.state = core.protect_state(id, opened.schema, opened.codec, &opened.state)?;
         }

@@ -61,7 +61,7 @@ impl SessionManager {
         let core = &self.core;
         let _open = core.open()?;
         let verified = self.verify(token).await?;
-        let encoded = core.encode(state)?;
+        let encoded = core.encode(verified.id, state)?;
         for _ in 0..ATTEMPTS {
             let loaded = self.load(&verified).await?;
             self.check_owner(&verified, &loaded, expected)?;

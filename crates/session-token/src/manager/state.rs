@@ -23,20 +23,22 @@ pub(super) struct Encoded {
 }
 
 impl Core {
-    pub(super) fn encode<T: Serialize + ?Sized>(&self, state: &T) -> Result<Encoded> {
+    pub(super) fn encode<T: Serialize + ?Sized>(&self, id: RecordId, state: &T) -> Result<Encoded> {
         let bytes = self.options.format.encode(state)?;
         let (len, limit) = (bytes.len(), self.options.max_state);
         if len > limit {
             return Err(SessionError::TooLarge { len, limit });
         }
-        let hash = self.rehash(&bytes)?;
+        let hash = self.rehash(id, &bytes)?;
         Ok(Encoded { bytes, hash })
     }
 
-    /// Tells whether two states are the same; keyed, so that it says nothing about one.
-    pub(super) fn rehash(&self, bytes: &[u8]) -> Result<[u8; HASH_LEN]> {
+    /// Tells whether two states of one session are the same; keyed, so that it says nothing about one, and of each session its
+    /// own, so that nobody who reads the store finds who has the same state as they.
+    pub(super) fn rehash(&self, id: RecordId, bytes: &[u8]) -> Result<[u8; HASH_LEN]> {
         let subkey = self.keys.derive(self.keys.active()?, HASH)?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&*subkey).map_err(|_| SessionError::Encode)?;
+        mac.update(&id.0);
         mac.update(bytes);
         let tag: [u8; 32] = mac.finalize().into_bytes().into();
         Ok(*tag.first_chunk().unwrap_or(&[0; HASH_LEN]))

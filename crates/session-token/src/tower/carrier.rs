@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::token::Token;
 
+/// What browsers keep of a cookie with its name and attributes, in bytes.
+const MAX_COOKIE: usize = 4_096;
+
 /// Whether a browser sends the cookie along when another site leads to ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -80,6 +83,12 @@ impl Cookie {
         }
         if let Some(max_age) = max_age {
             write!(text, "; Max-Age={max_age}").ok()?;
+        }
+        if text.len() > MAX_COOKIE {
+            tracing::warn!(
+                len = text.len(),
+                "a cookie that browsers will not keep; limit max_token_len"
+            );
         }
         let mut value = HeaderValue::from_str(&text).ok()?;
         value.set_sensitive(true);
