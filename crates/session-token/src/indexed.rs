@@ -134,14 +134,15 @@ impl Indexed {
     }
 
     async fn cutoff(&self) -> Result<(u64, Guard)> {
-        let read = self.store.read(&self.layout.cutoff()?).await.map_err(corrupt)?;
+        // Damage here is the store's, not of a session: it must not look like a dead token.
+        let read = self.store.read(&self.layout.cutoff()?).await?;
+        let malformed =
+            |_| StoreError::new(ErrorKind::Corrupt, "the time before which sessions are revoked");
         let at = match read.payload() {
             None => 0,
-            Some(payload) => payload
-                .as_ref()
-                .try_into()
-                .map(u64::from_be_bytes)
-                .map_err(|_| SessionError::Corrupt("the time of revocation is malformed"))?,
+            Some(payload) => {
+                payload.as_ref().try_into().map(u64::from_be_bytes).map_err(malformed)?
+            }
         };
         Ok((at, read.guard()))
     }
@@ -254,10 +255,32 @@ impl Indexed {
     }
 
     async fn counter(&self) -> Result<(Counter, Guard)> {
-        let read = self.store.read(&self.layout.counter()?).await.map_err(corrupt)?;
-        let guard = read.guard();
-        let counter = read.into_payload().map(Counter::decode).transpose()?;
-        Ok((counter.unwrap_or_default(), guard))
+        let key = self.layout.counter()?;
+        let Some(raw) = self.store.get(&key).await? else {
+            return Ok((Counter::default(), Guard::Absent));
+        };
+        let read = Record::decode(&key, &raw).map_err(corrupt);
+        let counter = match read.and_then(|record| Counter::decode(record.into_payload())) {
+            // Nothing could be revoked any more for a number that can be had again.
+            Err(SessionError::Corrupt(_)) => self.recount().await?,
+            other => other?,
+        };
+        Ok((counter, Guard::Exact(raw)))
+    }
+
+    /// The count, from the sessions themselves. Whoever changes their number meanwhile writes another one.
+    async fn recount(&self) -> Result<Counter> {
+        tracing::error!("the count of sessions is damaged; they are counted anew");
+        let mut live = 0;
+        let mut rest = Some(self.layout.creations());
+        while let Some(range) = rest {
+            let page = self.store.scan(range, ScanOptions::new().keys_only()).await?;
+            live += page.entries.len() as u64;
+            rest = page.next;
+        }
+        // INVARIANT: above every revision there was. Nobody changes the number 65,536 times in a millisecond.
+        let revision = self.store.now().as_millis().saturating_mul(1 << 16);
+        Ok(Counter { live, revision })
     }
 
     async fn stage_count(&self, batch: &mut Batch, by: i64) -> Result<()> {

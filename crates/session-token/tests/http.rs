@@ -9,8 +9,8 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response, StatusCode};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use resurge_session_token::{
-    Cookie, Recovery, RecoveryStatus, ReusePolicy, SameSite, SessionLayer, SessionManager,
-    join_token,
+    Cookie, Eviction, Recovery, RecoveryStatus, ReusePolicy, SameSite, SessionLayer,
+    SessionManager, join_token,
 };
 use resurge_store::{ErrorKind, MemoryStore, StateStore, Store, VirtualClock};
 use resurge_testkit::{Call, Fault, FaultStore};
@@ -142,6 +142,21 @@ async fn s33_a_dead_token_is_replaced() {
     site.clock.advance(Duration::from_secs(3_600));
     let expired = site.get("/", &[("x-recovery-token", &header(&first))]).await;
     assert_eq!(*expired.body(), (RecoveryStatus::Failed, 1));
+}
+
+#[tokio::test]
+async fn s33_a_dead_cookie_is_cleared_when_nothing_takes_its_place() {
+    let mut site = site();
+    let key: Vec<u8> = (0..32).collect();
+    let builder = SessionManager::builder(Store::new(site.store.clone())).key(1, &key);
+    let builder = builder.max_entries(1).eviction(Eviction::Reject).cleanup_interval(None);
+    site.sessions = builder.build().unwrap();
+    site.layer = SessionLayer::new(site.sessions.clone());
+    site.sessions.create("the only one").await.unwrap();
+    let refused = site.get("/", &[(COOKIE.as_str(), "__Host-recovery=st1.dead")]).await;
+    assert_eq!(*refused.body(), (RecoveryStatus::Failed, 1));
+    let set = cookie(&refused).unwrap();
+    assert!(set.starts_with("__Host-recovery=; ") && set.ends_with("; Max-Age=0"), "{set}");
 }
 
 #[tokio::test]

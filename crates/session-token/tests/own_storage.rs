@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use resurge_session_token::{
-    ReusePolicy, SessionBuilder, SessionError, SessionManager, StoredState, TokenStore,
+    OnDuplicate, ReusePolicy, SessionBuilder, SessionError, SessionManager, StoredState, TokenStore,
 };
 use resurge_store::{BoxFuture, ErrorKind, StoreError, Timestamp, VirtualClock};
 
@@ -18,6 +19,8 @@ type States = Arc<Mutex<HashMap<String, (Bytes, u64, Duration)>>>;
 struct Shelf {
     compares: bool,
     broken: bool,
+    /// At the next new name, everything else is removed.
+    meddled: Arc<AtomicBool>,
     states: States,
 }
 
@@ -45,6 +48,9 @@ impl TokenStore for Shelf {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let mut states = self.states.lock();
+            if expected.is_none() && self.meddled.swap(false, Ordering::SeqCst) {
+                states.clear();
+            }
             let found = states.get(id).map(|(_, version, _)| *version);
             if self.compares && found != expected {
                 return Err(StoreError::new(ErrorKind::Conflict, "changed"));
@@ -109,6 +115,22 @@ fn without_compare_and_swap_nothing_is_replaced() {
         let refused = limited.build().unwrap_err().to_string();
         assert!(refused.contains("cannot count"), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn a_copy_of_what_ended_meanwhile_ends_too() {
+    let able = Shelf { compares: true, ..Shelf::default() };
+    let sessions = over(&able).on_duplicate(OnDuplicate::Fork).build().unwrap();
+    let token = sessions.create("alice").await.unwrap();
+    sessions.save(&token, &7_u8).await.unwrap();
+    sessions.recover::<u8>(&token).await.unwrap();
+    let copy = sessions.recover::<u8>(&token).await.unwrap();
+    assert_eq!(sessions.peek::<u8>(&copy.token).await.unwrap().state, 7);
+    assert_eq!(able.states.lock().len(), 2);
+    able.meddled.store(true, Ordering::SeqCst);
+    let refused = sessions.recover::<u8>(&token).await.unwrap_err();
+    assert!(matches!(refused, SessionError::NotFound), "{refused:?}");
+    assert!(able.states.lock().is_empty(), "the copy is left");
 }
 
 #[tokio::test]

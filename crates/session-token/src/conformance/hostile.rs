@@ -379,6 +379,39 @@ pub(super) async fn subjects(world: World) -> CaseResult {
     Ok(())
 }
 
+/// The count of sessions is damaged: it is counted anew. The time of revocation is: nobody gets in, and nobody's token is dead.
+pub(super) async fn damaged_numbers(world: World) -> CaseResult {
+    let sessions = world.builder().max_entries(3).build()?;
+    let mut tokens = Vec::new();
+    for n in 0..3_u8 {
+        let token = sessions.create(format!("socket-{n}")).await?;
+        sessions.save(&token, &n).await?;
+        tokens.push(token);
+        world.clock.advance(SECOND);
+    }
+    let space = Namespace::new("session/default")?;
+    for damage in ["damaged", ""] {
+        let mut batch = Batch::new();
+        batch.put(space.key("n")?, damage);
+        world.backend.commit(batch, Durability::Durable).await?;
+        ensure!(sessions.live().await? == 3, "{} live", sessions.live().await?);
+        sessions.create("one more").await?;
+        ensure!(sessions.live().await? == 3, "{} live", sessions.live().await?);
+    }
+    let mut last = tokens.pop().ok_or_else(|| CaseFailure::new("no token"))?;
+    last = sessions.recover::<u8>(&last).await?.token;
+    let mut batch = Batch::new();
+    batch.put(space.key("b")?, "damaged");
+    world.backend.commit(batch, Durability::Durable).await?;
+    match sessions.recover::<u8>(&last).await {
+        Err(e @ SessionError::Store(_)) => {
+            ensure!(e.public() == crate::PublicError::TryAgainLater, "{e:?}");
+        }
+        other => ensure!(false, "{other:?}"),
+    }
+    Ok(())
+}
+
 /// Two sessions with the same state have nothing in common in a sealed store but what is not secret.
 pub(super) async fn same_states(world: World) -> CaseResult {
     let sessions = world.builder().seal_states(true).build()?;

@@ -86,6 +86,7 @@ cases! {
     s28_formats_are_recorded => schema::formats,
     s29_damage_is_corrupt => schema::damage,
     s29_plaintext_is_refused_where_sealed_is_expected => schema::downgrade,
+    s29_damaged_numbers_are_counted_anew_or_refused => hostile::damaged_numbers,
     s29_the_same_state_looks_different => hostile::same_states,
     s29_a_wrong_type_consumes_nothing => schema::wrong_type,
     s30_hooks_are_told_once => lifecycle::hooks,

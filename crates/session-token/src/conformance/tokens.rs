@@ -165,10 +165,19 @@ pub(super) async fn expiry(world: World) -> CaseResult {
     let sessions = world.builder().ttl(ttl).reuse(ReusePolicy::UntilExpiry).build()?;
     let token = sessions.create("socket-7").await?;
     sessions.save(&token, &7_u8).await?;
+    // Of these only the token knows when they are over.
+    let (revoked, deleted) = (sessions.create("bob").await?, sessions.create("carol").await?);
+    sessions.revoke(&revoked).await?;
+    sessions.delete(&deleted).await?;
     let millisecond = std::time::Duration::from_millis(1);
     world.clock.advance(millisecond * 299_999);
     sessions.recover::<u8>(&token).await?;
+    ensure_err!(sessions.peek::<u8>(&revoked).await, SessionError::Revoked);
+    ensure_err!(sessions.peek::<u8>(&deleted).await, SessionError::NotFound);
     world.clock.advance(millisecond);
+    for over in [&revoked, &deleted] {
+        ensure_err!(sessions.peek::<u8>(over).await, SessionError::Expired { .. });
+    }
     ensure_err!(
         sessions.recover::<u8>(&token).await,
         SessionError::Expired { since: std::time::Duration::ZERO }
