@@ -403,6 +403,38 @@ fn a_run_that_fails_undoing_things_goes_on_undoing_them() {
     });
 }
 
+/// The deadline passes while a body is at work: nothing waits that it would cancel. What the code did
+/// because the next step was refused is not done by the resumed run, so its records must not be there.
+#[test]
+fn what_a_run_did_because_its_time_was_over_is_forgotten_when_it_is_resumed() {
+    let w = World::new();
+    w.life(async |flows| {
+        let world = w.clone();
+        let options = FlowOptions::default().deadline(secs(100));
+        let flow = flows
+            .register_with("limited", options, move |ctx: Ctx, (): ()| {
+                let w = world.clone();
+                async move {
+                    w.slow(&ctx, "long", 300_000).await?;
+                    match w.counted(&ctx, "next").await {
+                        Err(error) if error.is_cancelled() => {
+                            w.counted(&ctx.shielded(), "undo").await?;
+                            Err(error)
+                        }
+                        next => next,
+                    }
+                }
+            })
+            .unwrap();
+        flows.start().await.unwrap();
+        let run = flow.start("r", ()).await.unwrap();
+        w.run(run.result()).await.unwrap_err();
+        assert_eq!(["long", "next", "undo"].map(|name| w.effects.of(name)), [1, 0, 1]);
+        assert_eq!(w.run(run.resume().await.unwrap().result()).await.unwrap(), 1);
+        assert_eq!(["long", "next", "undo"].map(|name| w.effects.of(name)), [1, 1, 1]);
+    });
+}
+
 // ------------------------------------------------------------------ pause
 
 #[test]
