@@ -72,31 +72,33 @@ pub(crate) fn docs(open: bool) -> Result<()> {
     if open { execute(Command::new(opener()).arg(index)) } else { Ok(()) }
 }
 
-/// The section of the benchmarks that is a program of its own, with dependencies that are not ours.
-const BREAKER: &str = "breaker";
+/// The sections of the benchmarks that are programs of their own, with dependencies that are not ours.
+const PEERS: [&str; 2] = ["breaker", "session"];
 
 pub(crate) fn bench(args: &[String]) -> Result<()> {
-    let (ours, breaker) = bench_parts(args);
+    let (ours, options, peers) = bench_parts(args);
     if let Some(args) = ours {
         let mut command = cargo(["run", "--release", "--package", "resurge-bench", "--"]);
         execute(command.args(args))?;
     }
-    if let Some(args) = breaker {
-        let manifest = ["--manifest-path", "peers/breaker/Cargo.toml", "--"];
-        let mut command = cargo(["run", "--release"].into_iter().chain(manifest));
-        execute(command.args(args))?;
+    for peer in peers {
+        let manifest = format!("peers/{peer}/Cargo.toml");
+        let mut command = cargo(["run", "--release", "--manifest-path", &manifest, "--"]);
+        execute(command.args(&options))?;
     }
     Ok(())
 }
 
-/// What the two programs are called with; the options go to both, no section at all means all of both.
-fn bench_parts(args: &[String]) -> (Option<Vec<&str>>, Option<Vec<&str>>) {
+/// What the first program is called with, if it is, what the others are called with, and which; no section at
+/// all means all of them.
+fn bench_parts(args: &[String]) -> (Option<Vec<&str>>, Vec<&str>, Vec<&'static str>) {
     let args = args.iter().map(String::as_str);
     let (options, sections): (Vec<_>, Vec<_>) = args.partition(|arg| arg.starts_with('-'));
-    let ours: Vec<_> = sections.iter().copied().filter(|section| *section != BREAKER).collect();
-    let breaker = sections.is_empty() || ours.len() < sections.len();
+    let ours: Vec<_> = sections.iter().copied().filter(|name| !PEERS.contains(name)).collect();
+    let wanted = |peer: &&str| sections.is_empty() || sections.contains(peer);
+    let peers = PEERS.into_iter().filter(wanted).collect();
     let all = sections.is_empty() || !ours.is_empty();
-    (all.then(|| [options.as_slice(), &ours].concat()), breaker.then_some(options))
+    (all.then(|| [options.as_slice(), &ours].concat()), options, peers)
 }
 
 pub(crate) fn crash(cycles: u64, victim: Victim) -> Result<()> {
@@ -294,18 +296,23 @@ mod tests {
     }
 
     #[test]
-    fn the_breaker_section_is_a_program_of_its_own() {
+    fn the_sections_with_peers_are_programs_of_their_own() {
         let parts = |line: &str| {
             let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            let (ours, breaker) = bench_parts(&args);
-            (ours.map(|args| args.join(" ")), breaker.map(|args| args.join(" ")))
+            let (ours, options, peers) = bench_parts(&args);
+            (ours.map(|args| args.join(" ")), options.join(" "), peers.join(" "))
         };
         let some = |args: &str| Some(args.to_owned());
-        assert_eq!(parts(""), (some(""), some("")));
-        assert_eq!(parts("--quick"), (some("--quick"), some("--quick")));
-        assert_eq!(parts("breaker"), (None, some("")));
-        assert_eq!(parts("flows --quick"), (some("--quick flows"), None));
-        assert_eq!(parts("open breaker --quick"), (some("--quick open"), some("--quick")));
+        let is = |ours, options: &str, peers: &str| (ours, options.to_owned(), peers.to_owned());
+        assert_eq!(parts(""), is(some(""), "", "breaker session"));
+        assert_eq!(parts("--quick"), is(some("--quick"), "--quick", "breaker session"));
+        assert_eq!(parts("breaker"), is(None, "", "breaker"));
+        assert_eq!(parts("flows --quick"), is(some("--quick flows"), "--quick", ""));
+        assert_eq!(parts("open session --quick"), is(some("--quick open"), "--quick", "session"));
+        for peer in PEERS {
+            let manifest = format!("{}/../peers/{peer}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+            assert!(Path::new(&manifest).is_file(), "{manifest}");
+        }
     }
 
     #[test]

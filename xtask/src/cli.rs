@@ -61,6 +61,7 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
   bench [--quick] [SECTION]...      measure, beside the raw fdatasync floor of the same run; all of it, or
                                     sections: appends commits peers replay open recovery flows
                                     breaker (beside other crates' breakers, no disk)
+                                    session (beside other crates' tokens and sessions)
   crash [--flows | --sessions] [--cycles N]
                                     kill -9 a writing program N times (default 200), verify each time;
                                     with --flows one that runs workflows (default 100), with --sessions

@@ -18,7 +18,7 @@ mod stored;
 pub use context::{Context, Place};
 pub use envelope::{Envelope, OVERHEAD};
 pub use error::{Result, SealError};
-pub use pae::pae;
+pub use pae::{pae, pae_each};
 pub use policy::{Decision, Redacted, Sensitive, SensitivePolicy};
 pub use reencrypt::{
     FailureClass, Reencrypt, ReencryptFailure, ReencryptReport, Resealable, SealedRecords, Unread,

@@ -10,16 +10,29 @@
 /// ```
 pub fn pae(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + parts.iter().map(|part| 8 + part.len()).sum::<usize>());
-    let number = |out: &mut Vec<u8>, n: usize| {
-        #[expect(clippy::little_endian_bytes, reason = "PAE is defined so; never stored")]
-        out.extend_from_slice(&(n as u64).to_le_bytes());
-    };
-    number(&mut out, parts.len());
-    for part in parts {
-        number(&mut out, part.len());
-        out.extend_from_slice(part);
-    }
+    pae_each(parts, |bytes| out.extend_from_slice(bytes));
     out
+}
+
+/// The same, handed out piece by piece: for a MAC that needs no copy of it.
+///
+/// ```
+/// use resurge_seal::{pae, pae_each};
+/// let (parts, mut pieces) = ([&b"st1."[..], b"header"], Vec::new());
+/// pae_each(&parts, |piece| pieces.extend_from_slice(piece));
+/// assert_eq!(pieces, pae(&parts));
+/// ```
+pub fn pae_each(parts: &[&[u8]], mut take: impl FnMut(&[u8])) {
+    take(&number(parts.len()));
+    for part in parts {
+        take(&number(part.len()));
+        take(part);
+    }
+}
+
+fn number(n: usize) -> [u8; 8] {
+    #[expect(clippy::little_endian_bytes, reason = "PAE is defined so; never stored")]
+    (n as u64).to_le_bytes()
 }
 
 #[cfg(test)]

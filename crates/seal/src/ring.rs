@@ -286,6 +286,35 @@ impl KeyRing {
         self.material(id.into(), None)?.subkey(label.as_bytes())
     }
 
+    /// Something made of the subkey of a label, such as a MAC that is keyed already. Made once, then kept as long as
+    /// the key is at hand; whether the key may be used is looked at each time. It should wipe itself when
+    /// dropped, and not be kept by the caller.
+    ///
+    /// # Errors
+    /// As [`derive`](Self::derive).
+    ///
+    /// ```
+    /// # use resurge_seal::KeyRing;
+    /// let ring = KeyRing::from_bytes(7, &[1, 2, 3, 4].repeat(8))?;
+    /// let made = ring.prepared(7, "app/mac", |subkey| subkey.map(|byte| byte ^ 0x36))?;
+    /// let again = ring.prepared(7, "app/mac", |_| [0_u8; 32])?; // not called
+    /// assert_eq!(made, again);
+    /// # Ok::<(), resurge_seal::SealError>(())
+    /// ```
+    pub fn prepared<T: Send + Sync + 'static>(
+        &self,
+        id: impl Into<KeyId>,
+        label: &str,
+        build: impl FnOnce(&[u8; KEY_LEN]) -> T,
+    ) -> Result<Arc<T>> {
+        self.material(id.into(), None)?.prepared(label.as_bytes(), build)
+    }
+
+    /// The subkey of a label, kept.
+    fn subkey(&self, id: KeyId, label: &str) -> Result<Arc<Zeroizing<[u8; KEY_LEN]>>> {
+        self.prepared(id, label, |subkey| Zeroizing::new(*subkey))
+    }
+
     /// Seals a message of another layout under a subkey of its own: `salt 24 || commitment 32 ||
     /// ciphertext || tag 16`, the same construction as an envelope, with `label` for the subkey and as info.
     /// `aad` is authenticated and not in the result: put the key's id there, and everything the message is
@@ -300,7 +329,7 @@ impl KeyRing {
         aad: &[u8],
         plain: &[u8],
     ) -> Result<Vec<u8>> {
-        let key = self.derive(id, label)?;
+        let key = self.subkey(id.into(), label)?;
         let mut salt = [0; SALT_LEN];
         self.shared.entropy.fill(&mut salt)?;
         let mut out = Vec::new();
@@ -323,7 +352,7 @@ impl KeyRing {
         body: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>> {
         let id = id.into();
-        let key = self.derive(id, label)?;
+        let key = self.subkey(id, label)?;
         let opened = cipher::open(&key, label.as_bytes(), aad, body)
             .map_err(|_| SealError::BodyNotAuthentic { key: id })?;
         self.shared.metrics.opened.increment(1);

@@ -44,7 +44,7 @@ impl Backend {
         match self {
             Self::Indexed(indexed) => indexed.load(id).await,
             Self::Own { store, .. } => {
-                let Some(stored) = store.load(&id.to_string()).await? else { return Ok(None) };
+                let Some(stored) = store.load(id.hex(&mut [0; 32])).await? else { return Ok(None) };
                 let session = StoredSession::decode(stored.state)?;
                 let proof = Proof::Own { version: stored.version };
                 Ok(Some(Loaded { session, cutoff: 0, proof }))
@@ -102,7 +102,7 @@ impl Backend {
             (Self::Indexed(indexed), _) => indexed.end(id, old, tombstone).await,
             (Self::Own { .. }, Some(tombstone)) => self.save(id, tombstone, Some(old)).await,
             (Self::Own { store, .. }, None) => {
-                store.delete(&id.to_string()).await?;
+                store.delete(id.hex(&mut [0; 32])).await?;
                 Ok(Changed::Done)
             }
         }
@@ -122,7 +122,7 @@ impl Backend {
         };
         let left = session.removable_at().saturating_sub(clock.now().as_millis());
         let ttl = Duration::from_millis(left);
-        match store.save(&id.to_string(), session.encode(), expected, ttl).await {
+        match store.save(id.hex(&mut [0; 32]), session.encode(), expected, ttl).await {
             Ok(()) => Ok(Changed::Done),
             Err(e) if e.kind() == ErrorKind::Conflict => Ok(Changed::Raced),
             Err(e) => Err(e.into()),

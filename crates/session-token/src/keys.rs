@@ -1,8 +1,12 @@
 //! The ring as tokens use it: one subkey for each use, found by the id in the token.
 
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit};
 use parking_lot::Mutex;
 use resurge_seal::{Context, KeyId, KeyRing, KeyState, SealError};
 use resurge_store::{Clock, ErrorKind, Monotonic, StoreError};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::{Result, SessionError};
@@ -16,7 +20,8 @@ pub(crate) const COMPACT: &str = "st1/compact48";
 /// A ring is read again for an unknown key at most so often.
 const RELOAD_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
-type Subkey = Zeroizing<[u8; 32]>;
+/// HMAC-SHA256 with its key taken in, to be cloned for each message.
+pub(crate) type KeyedMac = Hmac<Sha256>;
 
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -27,7 +32,7 @@ pub(crate) struct Keys {
 impl Keys {
     pub(crate) fn new(ring: KeyRing) -> Result<Self> {
         let keys = Self { ring, reloaded: Mutex::new(None) };
-        let usable = keys.active().and_then(|active| keys.derive(active, MAC));
+        let usable = keys.active().and_then(|active| keys.mac(active, MAC));
         usable.map_err(|_| SessionError::config("the ring has no active key at hand"))?;
         Ok(keys)
     }
@@ -50,10 +55,10 @@ impl Keys {
         }
     }
 
-    /// A subkey, for making something.
-    pub(crate) fn derive(&self, id: impl Into<KeyId>, label: &str) -> Result<Subkey> {
+    /// A subkey's MAC, for making something.
+    pub(crate) fn mac(&self, id: impl Into<KeyId>, label: &str) -> Result<Arc<KeyedMac>> {
         let id = id.into();
-        self.ring.derive(id, label).map_err(|error| self.unmade(id, error))
+        self.ring.prepared(id, label, keyed).map_err(|error| self.unmade(id, error))
     }
 
     /// Why nothing can be made with a key. That the active one is not at hand here is our trouble as well.
@@ -71,10 +76,35 @@ impl Keys {
         self.ring.seal_body(id, SEAL, aad, plain).map_err(|error| self.unmade(id, error))
     }
 
-    /// A subkey, for checking something that names this key. A ring that others may have changed is read again
-    /// before an unknown key is refused, and a key that must be unwrapped again is.
-    pub(crate) async fn find(&self, id: u32, label: &str, clock: &dyn Clock) -> Result<Subkey> {
-        match self.ring.derive(id, label) {
+    /// A subkey's MAC, for checking something that names this key.
+    pub(crate) async fn find(
+        &self,
+        id: u32,
+        label: &str,
+        clock: &dyn Clock,
+    ) -> Result<Arc<KeyedMac>> {
+        self.at_hand(clock, || self.ring.prepared(id, label, keyed)).await
+    }
+
+    /// Opens the sealed body of a token that names this key.
+    pub(crate) async fn open_body(
+        &self,
+        id: u32,
+        aad: &[u8],
+        body: &[u8],
+        clock: &dyn Clock,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        self.at_hand(clock, || self.ring.open_body(id, SEAL, aad, body)).await
+    }
+
+    /// What the attempt gives, which is made again if a key was not at hand: a ring that others may have changed is
+    /// read again before an unknown key is refused, and a key that must be unwrapped again is.
+    async fn at_hand<T>(
+        &self,
+        clock: &dyn Clock,
+        attempt: impl Fn() -> std::result::Result<T, SealError>,
+    ) -> Result<T> {
+        match attempt() {
             Err(SealError::UnknownKey { .. }) if self.may_reload(clock) => {
                 // A ring in memory has nothing to read; the key stays unknown.
                 if let Err(error) = self.ring.reload().await {
@@ -87,7 +117,7 @@ impl Keys {
             Err(SealError::KeyUnavailable { .. }) => self.refresh().await,
             other => return other.map_err(SessionError::of_key),
         }
-        self.ring.derive(id, label).map_err(SessionError::of_key)
+        attempt().map_err(SessionError::of_key)
     }
 
     /// Every key that may check, the active one first; for tokens that do not name theirs. Not those whose bytes
@@ -96,7 +126,7 @@ impl Keys {
         let mut keys = self.ring.keys();
         keys.retain(|key| matches!(key.state, KeyState::Active | KeyState::VerifyOnly));
         keys.retain(|key| {
-            !matches!(self.ring.derive(key.id, COMPACT), Err(SealError::UnknownKey { .. }))
+            !matches!(self.ring.prepared(key.id, COMPACT, keyed), Err(SealError::UnknownKey { .. }))
         });
         keys.sort_by_key(|key| key.state != KeyState::Active);
         keys.into_iter().map(|key| key.id).collect()
@@ -132,4 +162,11 @@ impl Keys {
         *last = Some(now);
         true
     }
+}
+
+pub(crate) fn keyed(subkey: &[u8; 32]) -> KeyedMac {
+    // HMAC takes a shorter key as if zeros followed.
+    let mut block = Zeroizing::new([0; 64]);
+    block.iter_mut().zip(subkey).for_each(|(to, from)| *to = *from);
+    KeyedMac::new((&*block).into())
 }

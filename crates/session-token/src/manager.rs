@@ -17,6 +17,7 @@ use crate::keys::Keys;
 use crate::metrics::{Metrics, SessionStats};
 use crate::options::Options;
 use crate::own_store::TokenStore;
+use crate::token::purpose_tag;
 
 mod background;
 mod create;
@@ -60,6 +61,8 @@ struct Core {
     backend: Backend,
     keys: Keys,
     options: Options,
+    /// Of the purpose in `options`.
+    purpose_tag: [u8; 8],
     metrics: Metrics,
     hooks: Option<Arc<dyn SessionHooks>>,
     /// Read by every operation while it runs; whoever writes waits for all of them.
@@ -118,6 +121,7 @@ impl SessionManager {
         let core = Arc::new(Core {
             backend,
             keys,
+            purpose_tag: purpose_tag(&options.purpose),
             options,
             metrics,
             hooks,

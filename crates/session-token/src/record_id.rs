@@ -13,16 +13,40 @@ impl RecordId {
     pub fn bytes(&self) -> &[u8; LEN] {
         &self.0
     }
+
+    /// As it is printed, without the machinery of printing.
+    pub(crate) fn hex<'a>(&self, out: &'a mut [u8; 2 * LEN]) -> &'a str {
+        let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' - 10 + half };
+        let (pairs, _) = out.as_chunks_mut::<2>();
+        for (pair, byte) in pairs.iter_mut().zip(self.0) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        // INVARIANT: digits only.
+        str::from_utf8(out).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(self.hex(&mut [0; 2 * LEN]))
     }
 }
 
 impl fmt::Debug for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecordId({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_printed_as_32_digits() {
+        let mut id = [0; LEN];
+        (0..).map(|n: u8| n.wrapping_mul(0x1f)).zip(&mut id).for_each(|(n, byte)| *byte = n);
+        let plain: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(RecordId(id).to_string(), plain.concat());
     }
 }

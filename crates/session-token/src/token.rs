@@ -4,12 +4,14 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+mod base64url;
 mod compact;
 mod wire;
 
 pub(crate) use compact::CompactToken;
 pub(crate) use wire::{
-    Header, KIND_REFERENCE, KIND_SEALED, PREFIX, SignedToken, binding_tag, purpose_tag, sign, text,
+    Header, KIND_REFERENCE, KIND_SEALED, PREFIX, SealedToken, SignedToken, binding_tag,
+    purpose_tag, sign, text,
 };
 
 /// A token: hand [`expose`](Self::expose) to the client. Printing it shows no more than whose log line it is.

@@ -181,6 +181,8 @@ async fn wherever_a_future_is_dropped_nothing_is_half_done_and_no_lock_is_held()
             let what = format!("{op:?}, {polls} polls");
 
             let going_on = async {
+                // What was dropped after it was submitted has happened now, not in the middle of what follows.
+                store.sync().await.unwrap();
                 whole(&sessions, &store).await;
                 match sessions.peek::<u32>(&token).await {
                     Ok(found) => {

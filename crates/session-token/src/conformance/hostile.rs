@@ -316,7 +316,7 @@ pub(super) async fn extremes(world: World) -> CaseResult {
     let stored = StoredSession::decode(payload.into())?;
     let id = sessions.list("alice").await?.first().map(|info| info.id);
     let id = id.ok_or_else(|| CaseFailure::new("not listed"))?;
-    let subkey = world.ring.derive(1, crate::keys::MAC)?;
+    let mac = world.ring.prepared(1, crate::keys::MAC, crate::keys::keyed)?;
     for (generation, version, epoch, class) in [
         (u32::MAX, 1, 1, "revoked"),
         (1, 1, u64::MAX, "corrupt"),
@@ -334,7 +334,7 @@ pub(super) async fn extremes(world: World) -> CaseResult {
             generation,
             binding: None,
         };
-        let token = Token::from(sign(&header, &subkey)?);
+        let token = Token::from(sign(&header, &mac)?);
         let found = sessions.recover::<u8>(&token).await;
         let found_class = found.as_ref().map_or_else(SessionError::class, |_| "recovered");
         ensure!(found_class == class, "{found_class} instead of {class}");

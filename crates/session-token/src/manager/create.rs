@@ -12,7 +12,7 @@ use crate::layout::subject_hash;
 use crate::policy::TokenKind;
 use crate::record_id::{self, RecordId};
 use crate::stored::{HASH_LEN, StoredSession};
-use crate::token::{CompactToken, Token, purpose_tag};
+use crate::token::{CompactToken, Token};
 
 /// The longest subject, in bytes.
 const MAX_SUBJECT_LEN: usize = 1024;
@@ -57,8 +57,8 @@ impl SessionManager {
         }
         // The time is in the record, to the nanosecond.
         let compact = CompactToken::new(subject, session.grace_until);
-        let subkey = core.keys.derive(session.generation_key, COMPACT)?;
-        let text = compact.sign(&core.options.purpose, &subkey)?;
+        let mac = core.keys.mac(session.generation_key, COMPACT)?;
+        let text = compact.sign(&core.options.purpose, &mac);
         Ok(Token::owned(text, session.epoch))
     }
 
@@ -143,7 +143,7 @@ impl SessionManager {
         Ok(StoredSession {
             revoked: false,
             sealed: options.seal,
-            purpose: purpose_tag(&options.purpose),
+            purpose: core.purpose_tag,
             created: now,
             absolute,
             deadline: options.lifetime.deadline(now, absolute),

@@ -53,6 +53,28 @@ pub struct SessionInfo {
 }
 
 impl SessionManager {
+    /// Which session a token is for, from the token alone: shape, signature, purpose, binding, times. The store is
+    /// not asked, so the session may be gone, revoked, or have another token by now. For turning away at the door
+    /// what is no token of ours, before anything is done for it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use resurge_session_token::{SessionError, SessionManager};
+    /// # let key = [7, 1, 8, 2].repeat(8);
+    /// # let sessions = SessionManager::builder(resurge_store::Store::memory()).key(1, &key).build()?;
+    /// let token = sessions.create("socket-7").await?;
+    /// assert_eq!(sessions.check(&token).await?, sessions.list("socket-7").await?[0].id);
+    /// assert!(matches!(sessions.check(&"a stranger's".into()).await, Err(SessionError::Malformed)));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What is wrong with the token itself, as with [`recover`](Self::recover); `Closed`.
+    pub async fn check(&self, token: &Token) -> Result<RecordId> {
+        let _open = self.core.open()?;
+        Ok(self.verify(token).await?.id)
+    }
+
     /// Reads a session without taking it over: no new owner, no new token, nothing written.
     ///
     /// # Errors

@@ -9,9 +9,7 @@ use crate::keys::{BIND, MAC};
 use crate::policy::TokenKind;
 use crate::record_id::RecordId;
 use crate::stored::StoredSession;
-use crate::token::{
-    Header, KIND_REFERENCE, KIND_SEALED, Token, binding_tag, purpose_tag, sign, text,
-};
+use crate::token::{Header, KIND_REFERENCE, KIND_SEALED, Token, binding_tag, sign, text};
 
 impl SessionManager {
     /// The current token of a session. `state`: what goes into it, for those that carry it.
@@ -25,14 +23,14 @@ impl SessionManager {
         let key = KeyId(session.generation_key);
         let binding = match self.binding.as_deref() {
             None => None,
-            Some(context) => Some(binding_tag(&*core.keys.derive(key, BIND)?, context)),
+            Some(context) => Some(binding_tag(&*core.keys.mac(key, BIND)?, context)),
         };
         let sealed = core.options.kind == TokenKind::SealedState;
         let header = Header {
             kind: if sealed { KIND_SEALED } else { KIND_REFERENCE },
             key_id: key.0,
             id,
-            purpose: purpose_tag(&core.options.purpose),
+            purpose: core.purpose_tag,
             issued_at: session.generation_issued,
             expires_at: session.absolute,
             generation: session.generation,
@@ -46,16 +44,17 @@ impl SessionManager {
                 plain.extend_from_slice(state);
                 plain
             });
-            let mut body = header.encode();
+            let mut body = Vec::new();
+            header.encode(&mut body);
             let aad = self.seal_aad(&body);
             body.extend_from_slice(&core.keys.seal_body(key, &aad, &plain)?);
-            let (text, limit) = (text(&body), core.options.max_token_len);
+            let (text, limit) = (text(&body)?, core.options.max_token_len);
             if text.len() > limit {
                 return Err(SessionError::TooLarge { len: text.len(), limit });
             }
             text
         } else {
-            sign(&header, &*core.keys.derive(key, MAC)?)?
+            sign(&header, &*core.keys.mac(key, MAC)?)?
         };
         Ok(Token::owned(text, session.epoch))
     }

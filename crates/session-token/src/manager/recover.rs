@@ -17,7 +17,7 @@ use crate::indexed::{ATTEMPTS, Changed, Loaded, contended};
 use crate::policy::{OnDuplicate, ReusePolicy, TokenKind};
 use crate::standing::{Standing, standing};
 use crate::stored::StoredSession;
-use crate::token::{Token, purpose_tag};
+use crate::token::Token;
 
 /// Nobody counts so far.
 pub(super) const WORN: &str = "one of its counters is at its end";
@@ -231,8 +231,7 @@ impl SessionManager {
 
     pub(super) fn standing(&self, loaded: &Loaded, verified: &Verified) -> Result<Standing> {
         let options = &self.core.options;
-        let purpose = purpose_tag(&options.purpose);
-        standing(loaded, purpose, verified.generation, self.core.now(), options.reuse)
+        standing(loaded, self.core.purpose_tag, verified.generation, self.core.now(), options.reuse)
     }
 
     /// The state a token leads to: in the store, or in the token itself.

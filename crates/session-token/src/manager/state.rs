@@ -1,16 +1,15 @@
 //! Subjects and states on their way into the store and back: format, seal, schema.
 
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use resurge_seal::Context;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::Core;
 use crate::error::{Result, SessionError};
-use crate::keys::HASH;
+use crate::keys::{HASH, KeyedMac};
 use crate::record_id::RecordId;
 use crate::reseal::{self, SUBJECT, state_name};
 use crate::serializer::{Format, StateValue};
@@ -36,8 +35,7 @@ impl Core {
     /// Tells whether two states of one session are the same; keyed, so that it says nothing about one, and of each session its
     /// own, so that nobody who reads the store finds who has the same state as they.
     pub(super) fn rehash(&self, id: RecordId, bytes: &[u8]) -> Result<[u8; HASH_LEN]> {
-        let subkey = self.keys.derive(self.keys.active()?, HASH)?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(&*subkey).map_err(|_| SessionError::Encode)?;
+        let mut mac = KeyedMac::clone(&*self.keys.mac(self.keys.active()?, HASH)?);
         mac.update(&id.0);
         mac.update(bytes);
         let tag: [u8; 32] = mac.finalize().into_bytes().into();

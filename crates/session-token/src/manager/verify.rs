@@ -1,6 +1,7 @@
 //! From a text to what may be believed of it, in the order that gives nothing away: shape, key, MAC, and only
 //! then purpose, binding and times.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use resurge_seal::pae;
@@ -8,16 +9,10 @@ use zeroize::Zeroizing;
 
 use super::{Core, SessionManager};
 use crate::error::{Result, SessionError};
-use crate::keys::{BIND, COMPACT, MAC, SEAL};
+use crate::keys::{BIND, COMPACT, KeyedMac, MAC};
 use crate::policy::TokenKind;
 use crate::record_id::RecordId;
-use crate::token::{
-    CompactToken, Header, KIND_REFERENCE, KIND_SEALED, PREFIX, SignedToken, Token, binding_tag,
-    purpose_tag,
-};
-
-/// The longest text of a token without a state in it.
-const MAX_REFERENCE: usize = 256;
+use crate::token::{CompactToken, Header, PREFIX, SealedToken, SignedToken, Token, binding_tag};
 
 /// An authentic token whose time is not over.
 pub(super) struct Verified {
@@ -37,21 +32,16 @@ impl SessionManager {
         let mut verified = match core.options.kind {
             TokenKind::Compact48 => self.verify_compact(text).await?,
             TokenKind::Reference => {
-                let parsed = SignedToken::parse(text, KIND_REFERENCE, MAX_REFERENCE)?;
-                let subkey = core.find(parsed.key_id(), MAC).await?;
-                self.admit(parsed.verify(&subkey)?, None).await?
+                let parsed = SignedToken::parse(text)?;
+                let mac = core.find(parsed.key_id(), MAC).await?;
+                self.admit(parsed.verify(&mac)?, None).await?
             }
             TokenKind::SealedState => {
                 let max = core.options.max_token_len;
-                let parsed = SignedToken::parse(text, KIND_SEALED, max)?;
-                core.find(parsed.key_id(), SEAL).await?;
-                let state = {
-                    let (header, body) = parsed.parts();
-                    let aad = self.seal_aad(header);
-                    let ring = core.keys.ring();
-                    ring.open_body(parsed.key_id(), SEAL, &aad, body)
-                        .map_err(SessionError::of_key)?
-                };
+                let parsed = SealedToken::parse(text, max)?;
+                let (header, body) = parsed.parts();
+                let (aad, clock) = (self.seal_aad(header), core.backend.clock().as_ref());
+                let state = core.keys.open_body(parsed.key_id(), &aad, body, clock).await?;
                 self.admit(parsed.opened(), Some(state)).await?
             }
         };
@@ -70,15 +60,15 @@ impl SessionManager {
     /// Purpose, binding, times.
     async fn admit(&self, header: Header, sealed: Option<Zeroizing<Vec<u8>>>) -> Result<Verified> {
         let core = &self.core;
-        if header.purpose != purpose_tag(&core.options.purpose) {
+        if header.purpose != core.purpose_tag {
             return Err(SessionError::WrongPurpose);
         }
         match (&header.binding, self.binding.as_deref()) {
             (None, None) if !core.options.require_binding => {}
             (Some(tag), Some(context)) => {
                 use ctutils::CtEq;
-                let subkey = core.find(header.key_id, BIND).await?;
-                if !binding_tag(&subkey, context).ct_eq(tag).to_bool() {
+                let mac = core.find(header.key_id, BIND).await?;
+                if !binding_tag(&mac, context).ct_eq(tag).to_bool() {
                     return Err(SessionError::WrongBinding);
                 }
             }
@@ -97,13 +87,13 @@ impl SessionManager {
 
     async fn verify_compact(&self, text: &str) -> Result<Verified> {
         let core = &self.core;
-        let (token, mac) = CompactToken::parse(text)?;
+        let (token, tag) = CompactToken::parse(text)?;
         if self.binding.is_some() {
             return Err(SessionError::WrongBinding);
         }
         for key in core.keys.checking() {
-            let subkey = core.find(key.0, COMPACT).await?;
-            if token.verify(&core.options.purpose, &subkey, &mac).is_ok() {
+            let mac = core.find(key.0, COMPACT).await?;
+            if token.verify(&core.options.purpose, &mac, &tag).is_ok() {
                 let issued = token.issued_at();
                 let end = issued.saturating_add(core.options.lifetime.absolute);
                 core.check_times(issued, end)?;
@@ -122,7 +112,7 @@ impl SessionManager {
 }
 
 impl Core {
-    async fn find(&self, key: u32, label: &str) -> Result<Zeroizing<[u8; 32]>> {
+    async fn find(&self, key: u32, label: &str) -> Result<Arc<KeyedMac>> {
         self.keys.find(key, label, self.backend.clock().as_ref()).await
     }
 

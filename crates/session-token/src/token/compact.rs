@@ -4,12 +4,13 @@
 //! the first sixteen bytes, and every key of the ring is tried.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use hmac::Mac;
 use resurge_seal::pae;
 use sha2::{Digest, Sha256};
 
+use super::base64url;
 use super::wire::{mac, verify};
 use crate::error::{Result, SessionError};
+use crate::keys::KeyedMac;
 use crate::record_id::{self, RecordId};
 
 const HEAD_LEN: usize = 16;
@@ -57,12 +58,11 @@ impl CompactToken {
         pae(&[b"compact48", purpose.as_bytes(), &self.head])
     }
 
-    pub(crate) fn sign(&self, purpose: &str, subkey: &[u8; 32]) -> Result<String> {
-        let mac = mac(subkey, &self.message(purpose)).ok_or(SessionError::Encode)?;
+    pub(crate) fn sign(&self, purpose: &str, keyed: &KeyedMac) -> String {
         let mut body = Vec::with_capacity(LEN);
         body.extend_from_slice(&self.head);
-        body.extend_from_slice(&mac.finalize().into_bytes());
-        Ok(Base64UrlUnpadded::encode_string(&body))
+        body.extend_from_slice(&mac(keyed, &self.message(purpose)));
+        Base64UrlUnpadded::encode_string(&body)
     }
 
     /// The token and its MAC, which is not checked yet.
@@ -71,13 +71,13 @@ impl CompactToken {
             return Err(SessionError::Malformed);
         }
         let mut body = [0; LEN];
-        Base64UrlUnpadded::decode(text, &mut body).map_err(|_| SessionError::Malformed)?;
+        base64url::decode(text, &mut body).ok_or(SessionError::Malformed)?;
         let (head, mac) = body.split_first_chunk().ok_or(SessionError::Malformed)?;
         let mac = mac.try_into().map_err(|_| SessionError::Malformed)?;
         Ok((Self { head: *head }, mac))
     }
 
-    pub(crate) fn verify(&self, purpose: &str, subkey: &[u8; 32], mac: &[u8; 32]) -> Result<()> {
-        verify(subkey, &self.message(purpose), mac)
+    pub(crate) fn verify(&self, purpose: &str, keyed: &KeyedMac, tag: &[u8; 32]) -> Result<()> {
+        verify(keyed, &self.message(purpose), tag)
     }
 }
