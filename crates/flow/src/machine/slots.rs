@@ -38,8 +38,6 @@ pub(crate) enum SlotState {
     Revealed(Outcome),
     /// Its future has it.
     Taken,
-    /// Completed, but its future was dropped before it was revealed.
-    Gone,
 }
 
 impl Slot {

@@ -3,7 +3,9 @@
 use std::task::Wake;
 
 use super::*;
-use crate::machine::{COUNTED, Frozen, ROOM, Wait};
+use crate::machine::outbox::ROOM;
+use crate::machine::waits::COUNTED;
+use crate::machine::{Frozen, Wait};
 use crate::record::Parked;
 
 #[test]
