@@ -258,7 +258,8 @@ impl Machine {
                 self.open.forget();
                 self.become_closed(Reason::Repaired, now);
             }
-            RepairEnd::Failed(open_for) => self.become_open(Reason::RepairFailed, open_for, now),
+            RepairEnd::Failed(None) => self.become_open(Reason::RepairFailed, None, now),
+            RepairEnd::Failed(open_for) => self.become_open(Reason::Suspended, open_for, now),
         }
         true
     }

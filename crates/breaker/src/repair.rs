@@ -46,7 +46,7 @@ impl Repair {
         self.end(RepairEnd::Failed(None))
     }
 
-    /// It did not work: open for this long. False as in [`succeeded`](Self::succeeded).
+    /// Nothing helps but time: open for this long. False as in [`succeeded`](Self::succeeded).
     pub fn failed_for(self, open_for: Duration) -> bool {
         self.end(RepairEnd::Failed(Some(open_for)))
     }

@@ -98,6 +98,8 @@ pub enum Reason {
     Repaired,
     /// A repair failed, or was dropped.
     RepairFailed,
+    /// A repair asked for nothing but time.
+    Suspended,
     /// A repair took too long.
     RepairHung,
     /// The mode changed to one that watches only.
@@ -134,6 +136,7 @@ impl Reason {
             Self::RepairStarted => "repair_started",
             Self::Repaired => "repaired",
             Self::RepairFailed => "repair_failed",
+            Self::Suspended => "suspended",
             Self::RepairHung => "repair_hung",
             Self::Shadowed => "shadowed",
         }
@@ -158,6 +161,7 @@ impl fmt::Display for Reason {
             Self::RepairStarted => f.write_str("a repair began"),
             Self::Repaired => f.write_str("a repair says it worked"),
             Self::RepairFailed => f.write_str("a repair failed"),
+            Self::Suspended => f.write_str("a repair suspends calls"),
             Self::RepairHung => f.write_str("a repair took too long"),
             Self::Shadowed => f.write_str("now in shadow mode"),
         }

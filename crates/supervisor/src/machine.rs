@@ -182,7 +182,10 @@ impl Machine {
             State::Open => {
                 self.closed_since = None;
                 self.alert(now, AlertKind::CircuitBreakerOpen);
-                let ours = matches!(transition.reason, Reason::RepairFailed | Reason::RepairHung);
+                let ours = matches!(
+                    transition.reason,
+                    Reason::RepairFailed | Reason::Suspended | Reason::RepairHung
+                );
                 if self.history.running.is_none() && !ours {
                     self.opened(transition, now);
                 }

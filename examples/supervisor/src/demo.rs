@@ -29,7 +29,11 @@ pub(crate) fn run() -> Result<()> {
     for (act, (title, play)) in ACTS.into_iter().zip(STORY) {
         println!("=== {title} ===\n");
         let dir = tempfile::tempdir()?;
-        play(dir.path(), act, &mut expect)?;
+        if let Err(error) = play(dir.path(), act, &mut expect) {
+            // What was off before says more.
+            expect.verdict()?;
+            return Err(error);
+        }
         println!();
     }
     println!("{} expectations held.", expect.verdict()?);

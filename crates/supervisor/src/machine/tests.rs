@@ -125,13 +125,13 @@ impl Desk {
     fn ends(&mut self, outcome: AttemptOutcome) -> &mut Self {
         let begun = self.under_way.take().unwrap();
         let now = self.now();
-        let repaired = outcome == AttemptOutcome::Succeeded;
+        let (to, reason) = match &outcome {
+            AttemptOutcome::Succeeded => (State::HalfOpen, Reason::Repaired),
+            AttemptOutcome::Waiting { .. } => (State::Open, Reason::Suspended),
+            _ => (State::Open, Reason::RepairFailed),
+        };
         self.machine.ended(&begun, outcome, Duration::ZERO, now);
-        if repaired {
-            self.moves(State::HalfOpen, &Reason::Repaired)
-        } else {
-            self.moves(State::Open, &Reason::RepairFailed)
-        }
+        self.moves(to, &reason)
     }
 
     fn attempt(&mut self, candidates: &[&str], outcome: AttemptOutcome) -> &mut Self {

@@ -118,6 +118,12 @@ async fn ra7_an_attempt_that_ends_at_once_is_told_in_order_too() {
     let began = story.iter().position(|line| line == "1 backoff").unwrap();
     let ended = ["1 backoff", "open -> repairing", "1 backoff waiting", "repairing -> open"];
     assert_eq!(story[began..], ended);
+    let last = world.trail().await.pop();
+    let suspended = "a repair suspends calls"; // which is no failure
+    assert!(
+        matches!(&last, Some(AuditEvent::CircuitBreakerStateChange { reason, .. }) if reason == suspended),
+        "{last:?}"
+    );
 }
 
 #[tokio::test]

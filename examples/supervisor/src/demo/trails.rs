@@ -59,7 +59,7 @@ pub(super) const REFUSED: &[&str] = &[
     "attempt 3 begins: backoff",
     "circuit open -> repairing: a repair began",
     "attempt 3 ended: backoff suspends calls for 500ms",
-    "circuit repairing -> open: a repair failed",
+    "circuit repairing -> open: a repair suspends calls",
     "circuit open -> half_open: the open time is over",
     "circuit half_open -> open: probes failed",
     "failure recorded: error: connection refused",
