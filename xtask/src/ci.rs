@@ -45,7 +45,7 @@ const CI_FLOWS_CYCLES: u64 = 20;
 /// The same, of the loop that kills a server with sessions.
 const CI_SESSIONS_CYCLES: u64 = 20;
 
-/// Power cuts on each file system, and the time for all of them, in seconds.
+/// Power cuts on each file system, and the time for all of them, in seconds; twice.
 const CI_POWERCUT: (u64, u64) = (4, 60);
 
 pub(crate) fn test() -> Result<()> {
@@ -111,18 +111,27 @@ pub(crate) fn crash(cycles: u64, victim: Victim) -> Result<()> {
     execute(command.args(["--cycles", &cycles.to_string()]))
 }
 
-pub(crate) fn powercut(cycles: u64) -> Result<()> {
+pub(crate) fn powercut(cycles: u64, sessions: bool) -> Result<()> {
     // More than a cycle ever took.
-    cut(cycles, 60 * (cycles + 1)).map(|_| ())
+    cut(cycles, 60 * (cycles + 1), sessions).map(|_| ())
 }
 
-fn cut(cycles: u64, seconds: u64) -> Result<Done> {
+fn cut(cycles: u64, seconds: u64, sessions: bool) -> Result<Done> {
     let args = ["run", "--release", "--package", "resurge-crash", "--", "powercut"];
     let (cycles, seconds) = (cycles.to_string(), seconds.to_string());
-    let mut command = cargo(args);
+    let mut command = cargo(args.into_iter().chain(sessions.then_some("sessions")));
     let shown = steps::execute_and_read(command.args(["--cycles", &cycles, "--within", &seconds]))?;
     let skipped: Vec<&str> = shown.lines().filter(|line| line.starts_with("SKIPPED")).collect();
     Ok(if skipped.is_empty() { Done::Ran } else { Done::Skipped(skipped.join("; ")) })
+}
+
+/// Those of `ci`, under writers and under sessions.
+fn cuts() -> Result<Done> {
+    let (cycles, seconds) = CI_POWERCUT;
+    match cut(cycles, seconds, false)? {
+        Done::Ran => cut(cycles, seconds, true),
+        skipped @ Done::Skipped(_) => Ok(skipped),
+    }
 }
 
 fn run_steps(wanted: impl Fn(&str) -> bool, keep_going: bool) -> Result<()> {
@@ -159,7 +168,7 @@ fn all<'a>(workspace: &'a Workspace, evidence: &'a Path) -> Vec<Step<'a>> {
         Step::new("crash", || ran(crash(CI_CRASH_CYCLES, Victim::Writers))),
         Step::new("crash-flows", || ran(crash(CI_FLOWS_CYCLES, Victim::Flows))),
         Step::new("crash-sessions", || ran(crash(CI_SESSIONS_CYCLES, Victim::Sessions))),
-        Step::new("powercut", || cut(CI_POWERCUT.0, CI_POWERCUT.1)),
+        Step::new("powercut", cuts),
     ]
 }
 

@@ -10,7 +10,7 @@ pub(crate) enum Command {
     Ci { skip: Vec<String>, keep_going: bool },
     Bench { args: Vec<String> },
     Crash { cycles: u64, victim: Victim },
-    Powercut { cycles: u64 },
+    Powercut { cycles: u64, sessions: bool },
     Docs { open: bool },
     Fmt,
     Lint,
@@ -66,7 +66,8 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
                                     kill -9 a writing program N times (default 200), verify each time;
                                     with --flows one that runs workflows (default 100), with --sessions
                                     a server whose clients come back (default 100)
-  powercut [--cycles N]             shut ext4 and XFS down under it N times each (default 40); needs
+  powercut [--sessions] [--cycles N]
+                                    shut ext4 and XFS down under it N times each (default 40); needs
                                     root, loop devices and xfsprogs, says SKIPPED where there are none
   docs [--open]                     build the API documentation, warnings are errors
   fmt                               format the workspace in place
@@ -89,7 +90,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Parsed, String> {
         "ci" => ci(rest)?,
         "bench" => bench(rest)?,
         "crash" => crash(rest)?,
-        "powercut" => Command::Powercut { cycles: cycles("powercut", DEFAULT_CUTS, rest)? },
+        "powercut" => powercut(rest)?,
         "docs" => Command::Docs { open: switch("docs", "--open", rest)? },
         "fmt" => none("fmt", rest, Command::Fmt)?,
         "lint" => none("lint", rest, Command::Lint)?,
@@ -187,6 +188,12 @@ fn crash<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
     Ok(Command::Crash { cycles: cycles("crash", default, rest.into_iter())?, victim })
 }
 
+fn powercut<'a>(args: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let (named, rest): (Vec<_>, Vec<_>) = args.partition(|arg| *arg == "--sessions");
+    let cycles = cycles("powercut", DEFAULT_CUTS, rest.into_iter())?;
+    Ok(Command::Powercut { cycles, sessions: !named.is_empty() })
+}
+
 fn cycles<'a>(
     command: &str,
     default: u64,
@@ -259,8 +266,10 @@ mod tests {
         assert_eq!(command("crash --cycles 7 --flows"), crash(7, Victim::Flows));
         assert_eq!(command("crash --sessions"), crash(DEFAULT_SESSIONS_CYCLES, Victim::Sessions));
         assert_eq!(command("crash --sessions --cycles 7"), crash(7, Victim::Sessions));
-        assert_eq!(command("powercut"), Command::Powercut { cycles: DEFAULT_CUTS });
-        assert_eq!(command("powercut --cycles 7"), Command::Powercut { cycles: 7 });
+        let cut = |cycles, sessions| Command::Powercut { cycles, sessions };
+        assert_eq!(command("powercut"), cut(DEFAULT_CUTS, false));
+        assert_eq!(command("powercut --cycles 7"), cut(7, false));
+        assert_eq!(command("powercut --cycles 7 --sessions"), cut(7, true));
         assert_eq!(command("docs --open"), Command::Docs { open: true });
         assert_eq!(command("fmt"), Command::Fmt);
         assert_eq!(command("lint"), Command::Lint);

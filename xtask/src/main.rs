@@ -54,7 +54,7 @@ fn run(command: Command) -> Result<()> {
         Command::Ci { skip, keep_going } => ci::ci(&skip, keep_going),
         Command::Bench { args } => ci::bench(&args),
         Command::Crash { cycles, victim } => ci::crash(cycles, victim),
-        Command::Powercut { cycles } => ci::powercut(cycles),
+        Command::Powercut { cycles, sessions } => ci::powercut(cycles, sessions),
         Command::Docs { open } => ci::docs(open),
         Command::Fmt => ci::fmt(),
         Command::Lint => ci::lint(),

@@ -27,6 +27,14 @@ pub(crate) fn open(dir: &Path, cycle: u64) -> resurge_store::Result<(SledStore, 
     SledStore::open_blocking(dir, options(cycle))
 }
 
+/// The same on a disk that is never synced.
+pub(crate) fn open_unsynced(
+    dir: &Path,
+    cycle: u64,
+) -> resurge_store::Result<(SledStore, OpenReport)> {
+    SledStore::open_blocking(dir, options(cycle).vfs(Arc::new(Unsynced)))
+}
+
 fn options(cycle: u64) -> SledOptions {
     let kind = if cycle.is_multiple_of(2) { IndexKind::Sled } else { IndexKind::Memory };
     SledOptions::new()
@@ -95,11 +103,8 @@ pub(crate) fn main(dir: &str, cycle: &str, planted: &str, ending: &str) -> ExitC
     else {
         return ExitCode::FAILURE;
     };
-    let mut options = options(cycle);
-    if planted == Planted::NoSync {
-        options = options.vfs(Arc::new(Unsynced));
-    }
-    let store = match SledStore::open_blocking(dir, options) {
+    let open = if planted == Planted::NoSync { open_unsynced } else { open };
+    let store = match open(dir.as_ref(), cycle) {
         Ok((store, _)) => store,
         Err(e) => {
             eprintln!("cycle {cycle}: the child cannot open its store: {e}");

@@ -1,4 +1,5 @@
-//! The same writers on a real file system that loses its power: `resurge-crash powercut`.
+//! The same writers on a real file system that loses its power: `resurge-crash powercut`; or, with
+//! `resurge-crash powercut sessions`, the server with sessions.
 //!
 //! The store lives on ext4 and on XFS, each in a file mounted through a loop device. At a random
 //! moment the file system is shut down without its log being flushed, so what was not synced is gone;
@@ -10,6 +11,7 @@
 //! input does, so also when the program that holds the other end is killed.
 
 mod filesystem;
+mod victim;
 
 use std::io::Read;
 use std::path::Path;
@@ -20,18 +22,29 @@ use resurge_store::{Clock, Entropy, Monotonic, SeededEntropy, SystemClock};
 use resurge_testkit::Failure;
 use resurge_testkit::kill::Child;
 
-use crate::child::{self, Ending};
-use crate::parent::{self, Settings, Tally, Told};
+use crate::child;
+use crate::parent::Settings;
+use crate::sessions::{self, Around};
 use filesystem::{FileSystem, Kind};
+pub(crate) use victim::Victim;
+use victim::Writers;
 
 /// The longest a child lives, from its start or from its first line, in microseconds.
 const LIFE_MICROS: u64 = 600_000;
 /// How long a child may take to open its store.
 const FIRST_LINE: Duration = Duration::from_secs(60);
 
+/// What the command line asks for, and whether it is about sessions.
+fn parse(args: &[&str]) -> Result<(Settings, bool), Failure> {
+    match args {
+        ["sessions", args @ ..] => Ok((sessions::settings(args)?, true)),
+        args => Ok((Settings::parse(args)?, false)),
+    }
+}
+
 /// Runs it all, in namespaces of its own.
 pub(crate) fn main(args: &[&str]) -> Result<ExitCode, Failure> {
-    Settings::parse(args)?;
+    parse(args)?;
     if let Some(why) = filesystem::missing() {
         println!("SKIPPED powercut: {why}");
         return Ok(ExitCode::SUCCESS);
@@ -53,7 +66,7 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode, Failure> {
 
 /// What runs in there.
 pub(crate) fn inside(dir: &str, args: &[&str]) -> Result<ExitCode, Failure> {
-    let settings = Settings::parse(args)?;
+    let (settings, sessions) = parse(args)?;
     let watched = Path::new(dir).to_owned();
     std::thread::Builder::new().name("watches-parent".to_owned()).spawn(move || {
         let end = std::io::stdin().read_to_end(&mut Vec::new());
@@ -67,20 +80,20 @@ pub(crate) fn inside(dir: &str, args: &[&str]) -> Result<ExitCode, Failure> {
     for (nth, kind) in (1..).zip(Kind::ALL) {
         let until = clock.monotonic().saturating_add(settings.within / (3 - nth));
         let run = match FileSystem::create(kind, Path::new(dir)) {
-            Ok(filesystem) => Run::new(&settings, filesystem, until)?,
+            Ok(filesystem) => Run::new(&settings, sessions, filesystem, until)?,
             Err(e) => {
                 println!("SKIPPED powercut fs={kind}: {e}");
                 continue;
             }
         };
-        let (tally, ended) = run.cycles(&clock);
+        let (victim, ended) = run.cycles(&clock);
         if let Err(e) = ended {
             eprintln!("powercut fs={kind}: {e}");
             clean = false;
         }
-        clean &= tally.is_clean();
-        println!("powercut fs={kind} half={} disorder={}", tally.half, tally.disorder);
-        lines.push(format!("powercut fs={kind} {}", tally.line()));
+        clean &= victim.is_clean();
+        println!("powercut fs={kind} {}", victim.more());
+        lines.push(format!("powercut fs={kind} {}", victim.line()));
     }
     for line in lines {
         println!("{line}");
@@ -93,60 +106,51 @@ struct Run<'a> {
     settings: &'a Settings,
     filesystem: FileSystem,
     until: Monotonic,
-    runtime: tokio::runtime::Runtime,
     chance: SeededEntropy,
-    told: Told,
-    tally: Tally,
+    victim: Box<dyn Victim>,
 }
 
 impl<'a> Run<'a> {
     fn new(
         settings: &'a Settings,
+        sessions: bool,
         filesystem: FileSystem,
         until: Monotonic,
     ) -> Result<Self, Failure> {
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        Ok(Self {
-            settings,
-            filesystem,
-            until,
-            runtime: runtime.worker_threads(2).enable_all().build()?,
-            chance: SeededEntropy::new(settings.seed),
-            told: Told::default(),
-            tally: Tally::default(),
-        })
+        let state = filesystem.mounted().join("state");
+        let victim: Box<dyn Victim> = if sessions {
+            let sockets = filesystem.file("sockets");
+            std::fs::create_dir(&sockets)?;
+            Box::new(Around::to_be_cut(settings, &state, &sockets)?)
+        } else {
+            Box::new(Writers::new(settings, &state)?)
+        };
+        let chance = SeededEntropy::new(settings.seed);
+        Ok(Self { settings, filesystem, until, chance, victim })
     }
 
-    fn cycles(mut self, clock: &SystemClock) -> (Tally, Result<(), Failure>) {
+    fn cycles(mut self, clock: &SystemClock) -> (Box<dyn Victim>, Result<(), Failure>) {
         for cycle in 0..self.settings.cycles {
             // The first one always runs: a count of nothing is no evidence.
             if cycle > 0 && self.until.saturating_since(clock.monotonic()).is_zero() {
                 println!("powercut fs={}: out of time", self.filesystem.kind());
                 break;
             }
-            if let Err(e) = self.cycle(cycle, clock) {
+            let survived = self.cycle(cycle, clock).and_then(|()| {
+                self.victim.survived();
+                if self.victim.is_clean() { Ok(()) } else { Err("see above".into()) }
+            });
+            if let Err(e) = survived {
                 let e = format!("cycle {cycle} of seed {}: {e}", self.settings.seed);
-                return (self.tally, Err(e.into()));
-            }
-            self.tally.cycles += 1;
-            if !self.tally.is_clean() {
-                let e = format!("cycle {cycle} of seed {}: see above", self.settings.seed);
-                return (self.tally, Err(e.into()));
+                return (self.victim, Err(e.into()));
             }
         }
-        (self.tally, Ok(()))
+        let ended = self.victim.end(self.settings.cycles);
+        (self.victim, ended)
     }
 
     fn cycle(&mut self, cycle: u64, clock: &SystemClock) -> Result<(), Failure> {
-        let state = self.filesystem.mounted().join("state");
-        let mut command = Command::new(std::env::current_exe()?);
-        let ending = Ending::PowerCut.name();
-        command
-            .arg("child")
-            .arg(&state)
-            .arg(cycle.to_string())
-            .arg(&self.settings.plant)
-            .arg(ending);
+        let mut command = self.victim.start(cycle)?;
         // Every child complains about its disk in the end.
         let complaints = self.filesystem.file("complaints");
         command.stderr(std::fs::File::create(&complaints)?);
@@ -171,16 +175,14 @@ impl<'a> Run<'a> {
         }
         self.filesystem.cut()?;
         let ended = child.kill()?;
-        for line in &ended.lines {
-            self.told.hear(line, &mut self.tally)?;
-        }
+        self.victim.hear(&ended.lines)?;
         let complaints = std::fs::read_to_string(&complaints)?;
         // sled panics when it is closed on a broken disk; nobody but its own thread notices.
         let ours = |line: &&str| line.contains("panicked at") && !line.contains("/sled-0.34");
         if early || complaints.lines().any(|line| ours(&line)) {
             eprintln!("{complaints}");
             if ended.status.code() == Some(i32::from(child::UNOPENABLE)) {
-                self.tally.unopenable("by the child");
+                self.victim.unopenable("by the child");
             }
             return Err(format!("the child ended by itself or panicked: {}", ended.status).into());
         }
@@ -190,7 +192,6 @@ impl<'a> Run<'a> {
             // The next child recovers, and may be cut in the middle of it.
             return Ok(());
         }
-        let verified = parent::verify(&state, cycle, &mut self.told, &mut self.tally);
-        self.runtime.block_on(verified)
+        self.victim.verify(cycle)
     }
 }

@@ -26,6 +26,7 @@ use crate::child::UNOPENABLE;
 use crate::parent::Settings;
 
 mod client;
+mod cut;
 mod finish;
 mod kinds;
 mod leaks;
@@ -48,14 +49,21 @@ const LIFE: Duration = Duration::from_millis(400);
 /// Every so many-th wreck is left for the next child to recover from.
 const UNSEEN: u64 = 3;
 
+/// Reads the command line.
+pub(crate) fn settings(args: &[&str]) -> Result<Settings, Failure> {
+    Settings::parse_with(args, 100, |bug| server::Planted::parse(bug).is_some())
+}
+
 /// Runs all cycles, then looks at everything once more and lets it expire; a success when nothing was wrong.
 pub(crate) fn main(args: &[&str]) -> Result<ExitCode, Failure> {
-    let settings = Settings::parse_with(args, 100, |bug| server::Planted::parse(bug).is_some())?;
+    let settings = settings(args)?;
     let mut dir = tempfile::Builder::new().prefix("resurge-crash-").tempdir()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let tally = Arc::new(Mutex::new(Tally::of(CLIENTS)));
-    let around = RefCell::new(Around::new(&settings, dir.path(), runtime, Arc::clone(&tally))?);
+    let state = dir.path().join("state");
+    let around = Around::new(&settings, &state, dir.path(), runtime, Arc::clone(&tally))?;
+    let around = RefCell::new(around);
     let looped = KillLoop::new(settings.cycles)
         .seed(settings.seed)
         .kill_within(LIFE)
@@ -76,7 +84,7 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode, Failure> {
         .and_then(|()| around.borrow_mut().finish(settings.cycles));
     if let Err(e) = &looped {
         dir.disable_cleanup(true);
-        eprintln!("{e}; the state is in {}", dir.path().join(STATE).display());
+        eprintln!("{e}; the state is in {}", state.display());
     }
     let tally = tally.lock();
     println!("hours={} {}", around.borrow().hour, tally.more());
@@ -85,12 +93,13 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode, Failure> {
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-const STATE: &str = "state";
-
 /// The clients, and where and when they are.
-struct Around {
+pub(crate) struct Around {
     program: PathBuf,
-    dir: PathBuf,
+    /// The store of the servers.
+    state: PathBuf,
+    sockets: PathBuf,
+    disk_fails: bool,
     plant: String,
     runtime: Runtime,
     tally: Arc<Mutex<Tally>>,
@@ -104,13 +113,16 @@ struct Around {
 impl Around {
     fn new(
         settings: &Settings,
-        dir: &Path,
+        state: &Path,
+        sockets: &Path,
         runtime: Runtime,
         tally: Arc<Mutex<Tally>>,
     ) -> Result<Self, Failure> {
         Ok(Self {
             program: std::env::current_exe()?,
-            dir: dir.to_owned(),
+            state: state.to_owned(),
+            sockets: sockets.to_owned(),
+            disk_fails: false,
             plant: settings.plant.clone(),
             runtime,
             hour: 0,
@@ -123,26 +135,23 @@ impl Around {
 
     /// The clients are there before the server is.
     fn begin(&mut self, cycle: u64) -> Command {
-        let socket = self.dir.join(format!("{cycle}.sock"));
+        let socket = self.sockets.join(format!("{cycle}.sock"));
         self.over.send_replace(false);
         for client in self.clients.drain(..) {
             let (over, socket) = (self.over.subscribe(), socket.clone());
-            let life = Life { cycle, hour: self.hour, socket, over };
+            let (hour, disk_fails) = (self.hour, self.disk_fails);
+            let life = Life { cycle, hour, socket, disk_fails, over };
             self.living.spawn_on(client.live(life), self.runtime.handle());
         }
         let mut command = Command::new(&self.program);
-        command.arg("sessions-child").arg(self.dir.join(STATE)).arg(socket);
+        command.arg("sessions-child").arg(&self.state).arg(socket);
         command.args([cycle.to_string(), self.hour.to_string()]).arg(&self.plant);
         command
     }
 
     /// What one life left.
     fn end(&mut self, ended: &Ended) -> Result<(), Failure> {
-        self.over.send_replace(true);
-        while let Some(client) = self.runtime.block_on(self.living.join_next()) {
-            self.clients.push(client?);
-        }
-        self.clients.sort_by_key(|client| client.id);
+        self.gather()?;
         if !ended.killed {
             if ended.status.code() == Some(i32::from(UNOPENABLE)) {
                 self.tally.lock().unopenable("by the child");
@@ -152,8 +161,22 @@ impl Around {
         if ended.cycle % UNSEEN != 1 {
             self.look(ended.cycle)?;
         }
-        // An hour passes only when no client still waits for what it asked in the last one.
-        self.hour += u64::from(self.clients.iter().all(|client| client.came_back));
+        self.pass_time();
         Ok(())
+    }
+
+    /// Nobody serves the clients any more.
+    fn gather(&mut self) -> Result<(), Failure> {
+        self.over.send_replace(true);
+        while let Some(client) = self.runtime.block_on(self.living.join_next()) {
+            self.clients.push(client?);
+        }
+        self.clients.sort_by_key(|client| client.id);
+        Ok(())
+    }
+
+    /// An hour passes only when no client still waits for what it asked in the last one.
+    fn pass_time(&mut self) {
+        self.hour += u64::from(self.clients.iter().all(|client| client.came_back));
     }
 }

@@ -116,7 +116,21 @@ fn nothing_acknowledged_is_lost_by_power_cuts() {
 }
 
 #[test]
+fn sessions_survive_power_cuts() {
+    let Some((clean, lines)) = cut(&["sessions", "--cycles", "4"]) else { return };
+    for line in &lines {
+        assert!(line.contains(" cycles=4 ") && !line.contains("saves=0 "), "{line}");
+        assert!(line.ends_with(" lost=0 crossed=0 replayed=0 unopenable=0"), "{line}");
+    }
+    assert!(clean);
+    resurge_testkit::evidence("crash-power-cuts-sessions", &lines.join("; "));
+}
+
+#[test]
 fn a_disk_that_is_never_synced_is_found() {
-    let Some((clean, lines)) = cut(&["--cycles", "6", "--plant", "no-sync"]) else { return };
-    assert!(!clean, "{lines:?}");
+    for victim in [&[][..], &["sessions"]] {
+        let args = [victim, &["--cycles", "6", "--plant", "no-sync"]].concat();
+        let Some((clean, lines)) = cut(&args) else { return };
+        assert!(!clean, "{lines:?}");
+    }
 }

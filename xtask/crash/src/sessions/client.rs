@@ -25,8 +25,16 @@ pub(super) struct Life {
     pub(super) cycle: u64,
     pub(super) hour: u64,
     pub(super) socket: PathBuf,
+    /// Its disk may fail before it is gone.
+    pub(super) disk_fails: bool,
     /// True when the server is gone.
     pub(super) over: watch::Receiver<bool>,
+}
+
+impl Life {
+    pub(super) async fn connect(&self) -> Result<Wire, Silence> {
+        Wire::connect(&self.socket, self.disk_fails).await
+    }
 }
 
 #[derive(Debug)]
@@ -82,10 +90,12 @@ impl Client {
         let clock = SystemClock::new();
         self.came_back = false;
         while !*life.over.borrow() {
-            if let Ok(wire) = Wire::connect(&life.socket).await {
+            let served = match life.connect().await {
                 // Whatever was not answered by then is unknown; the next connection finds out.
-                self.connected(wire, &life).await.ok();
-            } else {
+                Ok(wire) => self.connected(wire, &life).await,
+                Err(silence) => Err(silence),
+            };
+            if served.is_err() {
                 tokio::select! {
                     _ = life.over.changed() => {}
                     () = clock.sleep(RETRY) => {}

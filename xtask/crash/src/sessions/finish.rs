@@ -4,16 +4,16 @@ use resurge_store::Store;
 use resurge_store_sled::Offline;
 use resurge_testkit::Failure;
 
+use super::Around;
 use super::client::Client;
 use super::kinds::{END, Managers};
 use super::leaks::{TAIL, Tails};
 use super::look::open_at;
 use super::whole::{entries, whole};
-use super::{Around, STATE};
 
 impl Around {
     pub(super) fn finish(&mut self, cycle: u64) -> Result<(), Failure> {
-        let dir = self.dir.join(STATE);
+        let dir = self.state.clone();
         let tails: Tails = self.clients.iter().flat_map(tails).collect();
         let found = self.search(&dir, &tails)?;
         if found.shown == 0 {

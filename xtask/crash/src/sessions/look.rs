@@ -6,13 +6,13 @@ use resurge_session_token::SessionManager;
 use resurge_store::Store;
 use resurge_testkit::Failure;
 
+use super::Around;
 use super::client::Client;
 use super::kinds::{Ahead, Kind, Managers, State};
 use super::leaks::{self, Tails};
 use super::owed::Relic;
 use super::server::Planted;
 use super::whole::whole;
-use super::{Around, STATE};
 use crate::child::open;
 
 /// How often a token that must be refused is looked at between kills; the end looks at all of them.
@@ -28,7 +28,7 @@ pub(super) fn open_at(dir: &Path, cycle: u64, hour: u64) -> Result<(Store, Manag
 
 impl Around {
     pub(super) fn look(&mut self, cycle: u64) -> Result<(), Failure> {
-        let dir = self.dir.join(STATE);
+        let dir = self.state.clone();
         // A kill may come before there is a directory.
         if dir.exists() {
             self.search(&dir, &Tails::new())?;

@@ -43,7 +43,7 @@ impl Client {
         if self.kind == Kind::Rotate && session.rotated_in != Some(life.hour) {
             return Ok(());
         }
-        let mut wire = Wire::connect(&life.socket).await?;
+        let mut wire = life.connect().await?;
         let ask = format!("recover {} {previous}", self.kind.name());
         let answer = wire.ask(&ask).await?;
         let Some(session) = &self.session else { return Ok(()) };
@@ -73,7 +73,7 @@ impl Client {
 
     /// A second connection takes the session over; the first one may not save any more.
     pub(super) async fn two_owners(&mut self, wire: &mut Wire, life: &Life) -> Result<(), Silence> {
-        let mut second = Wire::connect(&life.socket).await?;
+        let mut second = life.connect().await?;
         self.recover(&mut second, life).await?;
         let Some(session) = &self.session else { return Ok(()) };
         let state = self.state(self.kind, session.acknowledged + STALE);
@@ -101,7 +101,7 @@ impl Client {
 
     /// Makes a session whose first token will be replayed: two generations old, or after its grace.
     pub(super) async fn bury(&mut self, life: &Life) -> Result<(), Silence> {
-        let mut wire = Wire::connect(&life.socket).await?;
+        let mut wire = life.connect().await?;
         let mut tokens = vec![self.other_session(&mut wire, Kind::Rotate).await?];
         let generations = 1 + self.random(2);
         for _ in 0..generations {
@@ -128,7 +128,7 @@ impl Client {
     pub(super) async fn exhume(&mut self, life: &Life) -> Result<(), Silence> {
         let ripe = |grave: &Grave| grave.cycle < life.cycle && grave.from <= life.hour;
         let Some(at) = self.owed.graves.iter().position(ripe) else { return Ok(()) };
-        let mut wire = Wire::connect(&life.socket).await?;
+        let mut wire = life.connect().await?;
         let Some(grave) = self.owed.graves.get_mut(at) else { return Ok(()) };
         let asked_before = std::mem::replace(&mut grave.asked, true);
         let first: &[&str] = if asked_before { &["replayed", "revoked"] } else { &["replayed"] };
@@ -159,7 +159,7 @@ impl Client {
             1 => Kind::Single,
             _ => Kind::Reuse,
         };
-        let mut wire = Wire::connect(&life.socket).await?;
+        let mut wire = life.connect().await?;
         let token = self.other_session(&mut wire, kind).await?;
         match wire.ask(&format!("{how} {} {token}", kind.name())).await? {
             Answer::Done => self.tally.lock().ended += 1,
@@ -176,7 +176,7 @@ impl Client {
     /// A session that will be over in the next hour.
     pub(super) async fn short_lived(&mut self, life: &Life) -> Result<(), Silence> {
         let kind = Kind::Brief;
-        let mut wire = Wire::connect(&life.socket).await?;
+        let mut wire = life.connect().await?;
         let token = self.other_session(&mut wire, kind).await?;
         let state = self.state(kind, 1);
         self.owed.kept.push(Kept { kind, token: token.clone(), state, hour: life.hour });
@@ -186,7 +186,7 @@ impl Client {
 
     /// One session more than there may be, most of the time.
     pub(super) async fn crowd(&mut self, life: &Life) -> Result<(), Silence> {
-        let mut wire = Wire::connect(&life.socket).await?;
+        let mut wire = life.connect().await?;
         let subject = Kind::Few.secret("crowd", self.id);
         match wire.ask(&format!("create {} {subject}", Kind::Few.name())).await? {
             Answer::Token(token) => self.owed.saw(&token),

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::client::STALE;
 use super::kinds::{Ahead, Kind, Managers, State};
-use crate::child::{UNOPENABLE, open, say};
+use crate::child::{UNOPENABLE, open, open_unsynced, say};
 
 /// Often, so that kills hit it.
 const CLEANUP: Duration = Duration::from_millis(25);
@@ -44,6 +44,8 @@ pub(super) enum Planted {
     Clear,
     /// Leaves an index entry of no session.
     Orphan,
+    /// Syncs nothing, which only a power cut can tell.
+    NoSync,
 }
 
 impl Planted {
@@ -60,6 +62,7 @@ impl Planted {
             "unfenced" => Some(Self::Unfenced),
             "clear" => Some(Self::Clear),
             "orphan" => Some(Self::Orphan),
+            "no-sync" => Some(Self::NoSync),
             _ => None,
         }
     }
@@ -71,6 +74,7 @@ pub(crate) fn child(dir: &str, socket: &str, cycle: &str, hour: &str, planted: &
     else {
         return ExitCode::FAILURE;
     };
+    let open = if planted == Planted::NoSync { open_unsynced } else { open };
     let store = match open(dir.as_ref(), cycle) {
         Ok((store, _)) => Store::new(store).with_clock(Ahead::by_hours(hour)),
         Err(e) => {

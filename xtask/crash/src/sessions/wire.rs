@@ -71,23 +71,29 @@ impl Answer {
 pub(super) struct Silence;
 
 #[derive(Debug)]
-pub(super) struct Wire(BufReader<UnixStream>);
+pub(super) struct Wire {
+    stream: BufReader<UnixStream>,
+    /// A server whose store failed is as good as gone.
+    disk_fails: bool,
+}
 
 impl Wire {
-    pub(super) async fn connect(socket: &Path) -> Result<Self, Silence> {
+    pub(super) async fn connect(socket: &Path, disk_fails: bool) -> Result<Self, Silence> {
         let stream = UnixStream::connect(socket).await.map_err(|_| Silence)?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self { stream: BufReader::new(stream), disk_fails })
     }
 
     pub(super) async fn ask(&mut self, what: &str) -> Result<Answer, Silence> {
-        let asked = self.0.write_all(format!("{what}\n").as_bytes()).await;
+        let asked = self.stream.write_all(format!("{what}\n").as_bytes()).await;
         asked.map_err(|_| Silence)?;
         let mut line = String::new();
-        self.0.read_line(&mut line).await.map_err(|_| Silence)?;
+        self.stream.read_line(&mut line).await.map_err(|_| Silence)?;
         // Cut short by the kill: not said.
         let line = line.strip_suffix('\n').ok_or(Silence)?;
         // What cannot be read is no answer anybody expects.
-        Ok(Answer::parse(line).unwrap_or_else(|e| Answer::Refused(e.to_string())))
+        let answer = Answer::parse(line).unwrap_or_else(|e| Answer::Refused(e.to_string()));
+        let failed = self.disk_fails && answer.is_refused(&["store", "closed"]);
+        if failed { Err(Silence) } else { Ok(answer) }
     }
 }
 
