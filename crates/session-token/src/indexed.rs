@@ -210,16 +210,17 @@ impl Indexed {
             }
             let mut batch = Batch::new();
             if let Some((from, read)) = from {
-                let (Proof::Indexed { record, .. }, from) =
-                    (&read.proof, self.layout.record(from)?)
-                else {
+                let Proof::Indexed { record, cutoff } = &read.proof else {
                     return Err(contended());
                 };
-                if self.store.get(&from).await?.as_ref() != Some(record) {
+                let from = self.layout.record(from)?;
+                let same = self.store.get(&from).await?.as_ref() == Some(record);
+                if !same || self.cutoff().await?.1 != *cutoff {
                     return Ok(Inserted::Raced);
                 }
                 // ORDER: in the same commit. What is revoked in between must not live on as a copy.
                 batch.guard(from, Guard::Exact(record.clone()));
+                batch.guard(self.layout.cutoff()?, cutoff.clone());
             }
             let evicted = self.stage_room(&mut batch, &session.subject_hash).await?;
             batch.guard(key.clone(), Guard::Absent);

@@ -42,7 +42,8 @@ pub enum OnDuplicate {
     /// only by [`save_if`](crate::SessionManager::save_if).
     #[default]
     Share,
-    /// A session of its own, with a copy of the state.
+    /// A session of its own, with a copy of the state. It is as old as the first one: it ends no later, and what revokes
+    /// by age or subject revokes both.
     Fork,
     /// `Replayed`; nothing is revoked.
     Reject,

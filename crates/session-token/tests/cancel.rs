@@ -178,6 +178,8 @@ async fn wherever_a_future_is_dropped_nothing_is_half_done_and_no_lock_is_held()
             let future = run(op, sessions.clone(), token.clone(), clock.clone());
             let finished = poll_for(&mut Box::pin(future), polls);
             drops += u64::from(!finished);
+            // What was asked for comes to its end, heard or not.
+            store.sync().await.unwrap();
             let what = format!("{op:?}, {polls} polls");
 
             let going_on = async {
@@ -222,6 +224,102 @@ async fn wherever_a_future_is_dropped_nothing_is_half_done_and_no_lock_is_held()
     }
     assert!(drops > 60, "{drops}");
     evidence("session-drops", &format!("{drops} futures dropped, 0 half done"));
+}
+
+/// What a call that ended the session in the middle of another one means for that one.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Delete,
+    Revoke,
+    RevokeSubject,
+    RevokeBefore,
+    Expire,
+}
+
+async fn end(end: End, sessions: &SessionManager, token: &Token, clock: &VirtualClock) {
+    use resurge_store::Clock;
+    match end {
+        End::Delete => sessions.delete(token).await.unwrap(),
+        End::Revoke => sessions.revoke(token).await.unwrap(),
+        End::RevokeSubject => drop(sessions.revoke_subject("alice").await.unwrap()),
+        End::RevokeBefore => {
+            let all = clock.now().saturating_add(Duration::from_millis(1));
+            sessions.revoke_all_before(all).await.unwrap();
+        }
+        End::Expire => {
+            clock.advance(Duration::from_secs(301));
+            sessions.cleanup_expired(100).await.unwrap();
+        }
+    }
+}
+
+/// One call, stopped at every point where it waits; there another one ends the session; then the first goes on. Unless it
+/// had asked the store to write before, it must not succeed, and in no case is anything left to get in with.
+#[tokio::test]
+async fn what_ends_in_the_middle_of_a_call_has_ended() {
+    let mut splits = 0;
+    for (ending, op) in
+        [End::Delete, End::Revoke, End::RevokeSubject, End::RevokeBefore, End::Expire]
+            .into_iter()
+            .flat_map(|end| [Op::Save, Op::Recover, Op::Copy, Op::Touch].map(|op| (end, op)))
+    {
+        for polls in 1.. {
+            let clock = VirtualClock::new();
+            let faults = FaultStore::new(Yielding(MemoryStore::in_memory()));
+            let store = Store::new(faults.clone()).with_clock(clock.clone());
+            let sessions = builder(store.clone()).on_duplicate(OnDuplicate::Fork).build().unwrap();
+            let other = builder(store.clone()).build().unwrap();
+            let token = sessions.create("alice").await.unwrap();
+            sessions.save(&token, &1_u32).await.unwrap();
+            let mut current = token.clone();
+            if matches!(op, Op::Copy) {
+                current = sessions.recover::<u32>(&token).await.unwrap().token;
+            }
+            clock.advance(Duration::from_secs(29));
+            if matches!(op, Op::Touch) {
+                clock.advance(Duration::from_secs(60));
+            }
+            let commits = faults.calls(Call::Commit);
+            let calling = async {
+                match op {
+                    Op::Save => sessions.save(&token, &2_u32).await.map(|saved| saved.token),
+                    Op::Touch => sessions.touch(&token).await.map(|()| token.clone()),
+                    _ => sessions.recover::<u32>(&token).await.map(|back| back.token),
+                }
+            };
+            let mut calling = Box::pin(calling);
+            if poll_for(&mut calling, polls) {
+                break;
+            }
+            splits += 1;
+            let asked = faults.calls(Call::Commit) > commits;
+            // From another process.
+            end(ending, &other, &current, &clock).await;
+            let called = calling.await;
+            let what = format!("{op:?} in {ending:?} after {polls} polls");
+            if !asked {
+                assert!(called.as_ref().is_err_and(is_over), "{what}: {called:?}");
+            }
+            // A copy that was asked for before its original was deleted or revoked alone is a session of its own.
+            let alone = matches!(ending, End::Delete | End::Revoke | End::Expire);
+            if matches!(op, Op::Copy) && asked && alone {
+                continue;
+            }
+            for token in [Some(&token), Some(&current), called.as_ref().ok()].into_iter().flatten()
+            {
+                let found = sessions.peek::<u32>(token).await;
+                assert!(found.as_ref().is_err_and(is_over), "{what}: {found:?}");
+            }
+            assert!(sessions.list("alice").await.unwrap().is_empty(), "{what}");
+            whole(&sessions, &store).await;
+        }
+    }
+    assert!(splits > 100, "{splits}");
+    evidence("session-splits", &format!("{splits} calls with an end in the middle, 0 went on"));
+}
+
+fn is_over(error: &SessionError) -> bool {
+    matches!(error, SessionError::NotFound | SessionError::Revoked | SessionError::Expired { .. })
 }
 
 fn is_pending<F: Future>(future: &mut Pin<&mut F>) -> bool {
@@ -293,6 +391,22 @@ async fn s25_the_background_goes_on_after_a_failure() {
         tokio::task::yield_now().await;
     }
     sessions.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn s26_nothing_runs_when_the_store_is_synced_for_a_close() {
+    let faults = FaultStore::new(MemoryStore::in_memory());
+    let sessions = builder(Store::new(faults.clone())).build().unwrap();
+    let token = sessions.create("alice").await.unwrap();
+    faults.hold();
+    let mut saving = pin!(sessions.save(&token, &7_u8));
+    let mut closing = pin!(sessions.close());
+    assert!(is_pending(&mut saving) && is_pending(&mut closing));
+    assert_eq!((faults.held(), faults.calls(Call::Sync)), (1, 0));
+    faults.release();
+    saving.await.unwrap();
+    closing.await.unwrap();
+    assert_eq!(faults.calls(Call::Sync), 1);
 }
 
 /// Asks the manager it belongs to, and waits, while that one is being closed.
