@@ -37,6 +37,7 @@ mod start;
 mod step;
 mod step_error;
 mod sweep;
+mod time_limit;
 mod timers;
 mod values;
 mod waits;

@@ -133,6 +133,10 @@ impl Ctx {
 
     /// Gives `future` this long; `None` when it took longer. The time is durable.
     ///
+    /// That it took longer is an answer: it is recorded, and a run that fails because of it and is
+    /// resumed gets it again. Where it is a failure, so that a resumed run tries again with all of the
+    /// time, use [`time_limit`](Self::time_limit).
+    ///
     /// # Errors
     /// As [`select`](Self::select).
     pub fn timeout<F>(

@@ -2,6 +2,7 @@
 
 use resurge_flow::{Ctx, FlowResult, Graph, StepError, StepInfo};
 use resurge_flow_testkit::{Effects, Life};
+use resurge_store::{Clock, VirtualClock};
 
 use crate::{HOUR, Step, enumerate};
 
@@ -162,5 +163,45 @@ fn a_graph_resumes_its_failed_node_and_keeps_the_others() {
             life.effects().exactly(&once)?;
         }
         Ok(result.to_string())
+    });
+}
+
+/// A part that takes longer than it may until the run is resumed.
+async fn late(ctx: Ctx, effects: Effects, clock: VirtualClock) -> FlowResult<String> {
+    let part = ctx.process("part", |ctx| async move {
+        ctx.step("quick", || async { Step::Ok(effects.ran("quick").min(1)) }).await?;
+        let slow = ctx.step_with("slow", |step| {
+            let (effects, clock) = (effects.clone(), clock.clone());
+            async move {
+                effects.ran("slow");
+                let time = if step.recovering() { HOUR } else { 30 * HOUR };
+                clock.sleep(time).await;
+                Step::Ok(step.recovering())
+            }
+        });
+        let slow = slow.await?;
+        ctx.sleep("pause", HOUR).await?;
+        ctx.step("last", || async { Step::Ok(effects.ran("last").min(1)) }).await?;
+        Ok(slow)
+    });
+    // Time enough for all of it several times: what a crash costs counts, too.
+    Ok(format!("{}", ctx.time_limit("limit", 20 * HOUR, part).await?))
+}
+
+#[test]
+fn a_part_that_took_too_long_is_done_again_whatever_crashes() {
+    enumerate("late", 2, |life: Life| async move {
+        let (effects, clock) = (life.effects().clone(), life.clock().clone());
+        let code = move |ctx, ()| late(ctx, effects.clone(), clock.clone());
+        let flow = life.flows().register("late", code)?;
+        life.start().await?;
+        let run = life.begin(&flow, "run", ()).await?;
+        let result = life.finish_resuming(&run, 1).await?;
+        assert_eq!(result, "true");
+        for (step, least) in [("quick", 1), ("slow", 2), ("last", 1)] {
+            let ran = usize::try_from(life.effects().count(step))?;
+            assert!((least..=least + life.crashes()).contains(&ran), "{step} ran {ran} times");
+        }
+        Ok(result)
     });
 }

@@ -96,6 +96,16 @@ impl Machine {
         Some(waits)
     }
 
+    /// What somebody awaits and has no outcome of.
+    pub(crate) fn at_work(&self) -> Vec<(SlotId, Position)> {
+        let slots = self.slots.with_ids().filter(|(_, slot)| match slot.state {
+            SlotState::Waiting => slot.polled,
+            SlotState::Busy | SlotState::Queued => true,
+            SlotState::Revealed(_) | SlotState::Taken => false,
+        });
+        slots.map(|(id, slot)| (id, slot.position.clone())).collect()
+    }
+
     /// Slots that wait for something of this sort.
     pub(crate) fn waiters(&self) -> impl Iterator<Item = (SlotId, &Wait)> {
         self.slots.with_ids().filter_map(|(id, slot)| Some((id, slot.wait.as_ref()?)))

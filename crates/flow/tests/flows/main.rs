@@ -22,5 +22,6 @@ mod retention;
 mod steps;
 mod storage;
 mod support;
+mod time_limit;
 mod turns;
 mod world;
