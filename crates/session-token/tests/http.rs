@@ -291,6 +291,29 @@ async fn what_brings_a_token_is_kept_by_no_cache() {
     }
 }
 
+/// Clones in tasks of one request.
+#[tokio::test]
+async fn s33_who_saves_twice_has_no_conflict_with_himself() {
+    let site = site();
+    let service = site.layer.layer(service_fn(async |request: Request<()>| {
+        let session = request.extensions().get::<Recovery<u32>>().unwrap().clone();
+        let other = session.clone();
+        session.set(1);
+        let (one, two) = tokio::join!(session.save(), async {
+            other.set(2);
+            other.save().await
+        });
+        one.and(two).unwrap();
+        session.set(3);
+        let (saved, ended) = tokio::join!(session.save(), other.end());
+        saved.and(ended).unwrap();
+        Ok::<_, Infallible>(Response::new(()))
+    }));
+    let answer = service.oneshot(Request::new(())).await.unwrap();
+    assert!(!answer.headers().contains_key("x-recovery-token"), "a token that leads nowhere");
+    assert_eq!(site.sessions.live().await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn s33_cookies_are_as_configured() {
     let site = site();

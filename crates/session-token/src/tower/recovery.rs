@@ -44,6 +44,8 @@ struct Shared<T> {
     slot: Mutex<Slot<T>>,
     /// One token is made, however many ask.
     making: tokio::sync::Mutex<()>,
+    /// One is saving or ending, so that clones of one request do not conflict with each other.
+    changing: tokio::sync::Mutex<()>,
 }
 
 struct Slot<T> {
@@ -115,8 +117,9 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
                 }
             }
         }
-        let (slot, making) = (Mutex::new(slot), tokio::sync::Mutex::new(()));
-        let recovery = Self { shared: Arc::new(Shared { sessions, subject, slot, making }) };
+        let (slot, [making, changing]) = (Mutex::new(slot), Default::default());
+        let recovery =
+            Self { shared: Arc::new(Shared { sessions, subject, slot, making, changing }) };
         if afresh && let Err(error) = recovery.token().await {
             tracing::warn!(
                 class = error.class(),
@@ -171,6 +174,7 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
     /// # Errors
     /// As [`SessionManager::save_if`]: `Conflict` when another request saved the session since it was recovered.
     pub async fn save(&self) -> Result<()> {
+        let _one = self.shared.changing.lock().await;
         let (state, version) = {
             let slot = self.shared.slot.lock();
             match &slot.state {
@@ -195,6 +199,7 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
     /// # Errors
     /// As [`SessionManager::delete`]. `Store` when the client's token could not be looked at: only its cookie is gone then.
     pub async fn end(&self) -> Result<()> {
+        let _one = self.shared.changing.lock().await;
         let token = {
             let mut slot = self.shared.slot.lock();
             let unreached = slot.held == Held::Unreached;
