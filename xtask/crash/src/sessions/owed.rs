@@ -48,6 +48,7 @@ pub(super) struct Owed {
 
 const REPLAYED: &[&str] = &["replayed"];
 const REVOKED: &[&str] = &["revoked"];
+const OVER: &[&str] = &["replayed", "revoked"];
 const GONE: &[&str] = &["not_found"];
 const EXPIRED: &[&str] = &["expired", "not_found"];
 
@@ -62,6 +63,11 @@ impl Owed {
 
     pub(super) fn revoked(&mut self, kind: Kind, token: String) {
         self.must(kind, token, REVOKED, 0);
+    }
+
+    /// The oldest token of a session that will be replayed, or was.
+    pub(super) fn buried(&mut self, kind: Kind, token: String, from: u64) {
+        self.must(kind, token, OVER, from);
     }
 
     pub(super) fn deleted(&mut self, kind: Kind, token: String) {

@@ -119,6 +119,9 @@ impl Client {
             }
         }
         let from = if generations == 2 { life.hour } else { life.hour + 2 };
+        if let Some(oldest) = tokens.first() {
+            self.owed.buried(Kind::Rotate, oldest.clone(), from);
+        }
         let state = self.state(Kind::Rotate, 1);
         self.owed.graves.push(Grave { tokens, state, cycle: life.cycle, from, asked: false });
         Ok(())
