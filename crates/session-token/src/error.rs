@@ -104,7 +104,7 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// All that may be told to a client: the same for every token that is not taken.
+    /// All that may be told to a client: the same for every token that leads nowhere.
     pub fn public(&self) -> PublicError {
         match self {
             Self::TooLarge { .. }
@@ -112,6 +112,8 @@ impl SessionError {
             | Self::Conflict { .. }
             | Self::Closed
             | Self::Store(_)
+            // Authentic, and good for a server whose clock is not behind.
+            | Self::NotYetValid
             | Self::Encode
             | Self::Unsupported(_)
             | Self::Config(_) => PublicError::TryAgainLater,
@@ -149,7 +151,11 @@ impl SessionError {
 
     /// Whether the same call may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Store(e) if e.kind() == ErrorKind::Unavailable)
+        match self {
+            Self::Store(e) => e.kind() == ErrorKind::Unavailable,
+            Self::NotYetValid => true,
+            _ => false,
+        }
     }
 
     pub(crate) fn config(what: impl Into<String>) -> Self {

@@ -12,7 +12,7 @@ use resurge_session_token::{
     Cookie, Eviction, Recovery, RecoveryStatus, ReusePolicy, SameSite, SessionLayer,
     SessionManager, join_token,
 };
-use resurge_store::{ErrorKind, MemoryStore, StateStore, Store, VirtualClock};
+use resurge_store::{Clock, ErrorKind, MemoryStore, StateStore, Store, Timestamp, VirtualClock};
 use resurge_testkit::{Call, Fault, FaultStore};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -157,6 +157,21 @@ async fn s33_a_dead_cookie_is_cleared_when_nothing_takes_its_place() {
     assert_eq!(*refused.body(), (RecoveryStatus::Failed, 1));
     let set = cookie(&refused).unwrap();
     assert!(set.starts_with("__Host-recovery=; ") && set.ends_with("; Max-Age=0"), "{set}");
+}
+
+/// A server whose clock is behind does not take the tokens of the others away.
+#[tokio::test]
+async fn s33_a_token_of_the_future_is_kept() {
+    let site = site();
+    let first = site.get("/", &[]).await;
+    let now = site.clock.now().as_millis();
+    site.clock.set_wall(Timestamp::from_millis(now - 120_000));
+    let behind = site.get("/", &[("x-recovery-token", &header(&first))]).await;
+    assert_eq!(*behind.body(), (RecoveryStatus::Failed, 1));
+    assert_eq!(cookie(&behind), None);
+    site.clock.set_wall(Timestamp::from_millis(now));
+    let back = site.get("/", &[("x-recovery-token", &header(&first))]).await;
+    assert_eq!(*back.body(), (RecoveryStatus::Recovered, 2));
 }
 
 #[tokio::test]

@@ -216,6 +216,7 @@ fn each_error_leads_the_client_where_it_belongs() {
         (SessionError::Capacity { limit: 1 }, close::TRY_AGAIN),
         (SessionError::Closed, close::TRY_AGAIN),
         (store(), close::TRY_AGAIN),
+        (SessionError::NotYetValid, close::TRY_AGAIN),
         (SessionError::Revoked, close::RESTART),
         (SessionError::NotFound, close::RESTART),
         (SessionError::Replayed, close::RESTART),

@@ -36,7 +36,10 @@ pub const FINAL: RangeInclusive<u16> = 4400..=4499;
 pub fn close_code(error: &SessionError) -> u16 {
     match error {
         SessionError::Conflict { .. } => SUPERSEDED,
-        SessionError::Capacity { .. } | SessionError::Closed | SessionError::Store(_) => TRY_AGAIN,
+        SessionError::Capacity { .. }
+        | SessionError::Closed
+        | SessionError::Store(_)
+        | SessionError::NotYetValid => TRY_AGAIN,
         error if error.public() == PublicError::RecoveryUnavailable => RESTART,
         _ => FAILED,
     }

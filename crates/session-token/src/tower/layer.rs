@@ -23,7 +23,7 @@ type Subject = dyn Fn(&Parts) -> String + Send + Sync;
 /// `x-recovery-token`, then in the cookie `__Host-recovery`; never in the query, unless asked to.
 ///
 /// A request always goes on: whatever is wrong with its token, it gets a fresh session and, where the old token is dead, a new one.
-/// When the store fails, the session is fresh too, nothing is saved, also when the store is back by then, and the client keeps
+/// When the store fails, or our clock is behind the token's, the session is fresh too, nothing is saved, also when the store is back by then, and the client keeps
 /// its token; `resurge_session_unsaved_requests_total` counts those that had something to save.
 ///
 /// A response that brings a token says `Cache-Control: no-store`. A token that came by cookie is not repeated in the header, where
