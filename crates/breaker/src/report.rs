@@ -34,7 +34,8 @@ pub struct BreakerMetrics {
     pub failure_rate: f64,
     /// The last failure.
     pub last_failure: Option<Timestamp>,
-    /// A success that was noticed, at most 64 before the last one; the last one when calls are timed.
+    /// A success that was noticed, at most 64 of each thread before the last one; the last one when
+    /// calls are timed.
     pub last_success: Option<Timestamp>,
     /// The last change of state, or when it was built.
     pub state_change_time: Timestamp,

@@ -4,23 +4,19 @@
 //! what a late thread adds to a cycle that is over is refused, not mixed in.
 
 use crate::config::{BreakerConfig, Trip, Window};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, STRIPES, stripe};
 use crate::transition::Reason;
 
 mod calls;
 mod rules;
 mod tagged;
 mod time;
+mod turns;
 
 use calls::Calls;
 use rules::Rule;
 use time::Slices;
-
-const COUNT_BITS: u32 = 48;
-const COUNT: u64 = (1 << COUNT_BITS) - 1;
-const TURNS: usize = 4;
-/// Of no cycle.
-const ENDED: u64 = 0;
+use turns::{COUNT, COUNT_BITS, Turns};
 
 /// What distinguishes one set of windows from another: everything but thresholds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,24 +51,30 @@ pub(crate) enum Noted {
     Look,
 }
 
-/// The fields every recorded call touches.
+/// The fields every recorded call looks at.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Hot {
-    /// `cycle:16 | calls recorded in it:48`, in turns: who is late for a cycle adds to its own count,
-    /// not to the next one's. Only a thread that slept through four cycles could, and is then counted
-    /// as a success.
-    recorded: [AtomicU64; TURNS],
+    /// Calls recorded in a cycle that have a number, and so a place in the windows of calls.
+    numbered: Turns,
     /// `cycle:16 | failures since the last success:48`.
     streak: AtomicU64,
     /// Up to this many calls a success can make a `min_calls` full.
     warm_until: AtomicU64,
+    /// With so many calls every window of calls is full.
+    full_at: u64,
 }
+
+/// Successes recorded in a cycle by the threads of one stripe, without a number.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Stripe(Turns);
 
 /// All windows a configuration needs, each once, and its rules.
 #[derive(Debug)]
 pub(crate) struct WindowSet {
     hot: Hot,
+    stripes: [Stripe; STRIPES],
     calls: Vec<Calls>,
     slices: Vec<Slices>,
     rules: Vec<Rule>,
@@ -104,11 +106,13 @@ impl WindowSet {
             rules.push(Rule::new(trip, place));
         }
         let hot = Hot {
-            recorded: [ENDED; TURNS].map(AtomicU64::new),
+            numbered: Turns::new(),
             streak: AtomicU64::new(0),
             warm_until: AtomicU64::new(0),
+            full_at: calls.iter().map(Calls::size).max().unwrap_or(0),
         };
-        let set = Self { hot, calls, slices, rules, shape: Shape::of(config) };
+        let stripes = [(); STRIPES].map(|()| Stripe(Turns::new()));
+        let set = Self { hot, stripes, calls, slices, rules, shape: Shape::of(config) };
         set.set_thresholds(config);
         set.reset(cycle, now_ns);
         set
@@ -145,7 +149,7 @@ impl WindowSet {
     /// Begins a cycle; returns how many calls the one before had recorded. Nobody records into the
     /// new cycle before the word names it.
     pub(crate) fn reset(&self, cycle: u16, now_ns: u64) -> u64 {
-        let begin = u64::from(cycle) << COUNT_BITS;
+        let begin = turns::none(cycle);
         for window in &self.calls {
             window.reset(cycle);
         }
@@ -153,36 +157,18 @@ impl WindowSet {
             window.reset(cycle, now_ns);
         }
         self.hot.streak.swap(begin, Ordering::SeqCst);
-        let counted = self.hot.recorded.iter().map(|count| match count.load(Ordering::SeqCst) {
-            // What late threads add to one that ended means nothing.
-            ended if ended >> COUNT_BITS == 0 => 0,
-            _ => count.swap(ENDED, Ordering::SeqCst) & COUNT,
-        });
-        let counted = counted.sum();
-        self.turn(cycle).swap(begin, Ordering::SeqCst);
-        counted
-    }
-
-    #[inline]
-    fn turn(&self, cycle: u16) -> &AtomicU64 {
-        let [a, b, c, d] = &self.hot.recorded;
-        match cycle % 4 {
-            0 => a,
-            1 => b,
-            2 => c,
-            _ => d,
-        }
+        let beside: u64 = self.stripes.iter().map(|stripe| stripe.0.begin(cycle)).sum();
+        self.hot.numbered.begin(cycle) + beside
     }
 
     /// Records a success that was not slow, where nothing is timed.
     #[inline]
     pub(crate) fn record_success(&self, cycle: u16) -> Noted {
-        // ORDER: as in `record`.
-        let before = self.turn(cycle).fetch_add(1, Ordering::SeqCst);
-        if (before >> COUNT_BITS) as u16 != cycle {
-            return Noted::Late;
+        if self.is_clean(cycle) {
+            return self.record_beside(cycle);
         }
-        let number = before & COUNT;
+        // ORDER: as in `record`.
+        let Some(number) = self.hot.numbered.add(cycle) else { return Noted::Late };
         self.end_streak(cycle);
         for window in &self.calls {
             window.put(number, cycle, 0);
@@ -194,15 +180,34 @@ impl WindowSet {
         }
     }
 
+    /// Whether all windows are full of quick successes, and the last call was one: then one more changes
+    /// nothing but how many there were.
+    // INVARIANT: a success that finds it so may take no number. It comes before every failure it did not
+    // see, and the one it replaces was a success, too.
+    #[inline]
+    fn is_clean(&self, cycle: u16) -> bool {
+        let clean = self.hot.streak.load(Ordering::Relaxed) == turns::none(cycle);
+        clean
+            && self.hot.numbered.has(cycle, self.hot.full_at)
+            && self.calls.iter().all(|window| window.is_clean(cycle))
+    }
+
+    /// Counts a success where other threads seldom count theirs: one number for all would be what they
+    /// wait for.
+    #[inline]
+    fn record_beside(&self, cycle: u16) -> Noted {
+        let mine = self.stripes.get(stripe()).or(self.stripes.first());
+        mine.and_then(|stripe| stripe.0.add(cycle)).map_or(Noted::Late, Noted::Quiet)
+    }
+
     /// Records a call of `cycle`. `now_ns` matters only when [`is_timed`](Self::is_timed).
     pub(crate) fn record(&self, cycle: u16, failed: bool, slow: bool, now_ns: u64) -> Noted {
+        if !failed && !slow && self.slices.is_empty() && self.is_clean(cycle) {
+            return self.record_beside(cycle);
+        }
         // ORDER: sequentially consistent, as are the failures' counts: of a success that makes
         // `min_calls` full and a failure beside it, at least one sees the other and looks at the rules.
-        let before = self.turn(cycle).fetch_add(1, Ordering::SeqCst);
-        if (before >> COUNT_BITS) as u16 != cycle {
-            return Noted::Late;
-        }
-        let number = before & COUNT;
+        let Some(number) = self.hot.numbered.add(cycle) else { return Noted::Late };
         if failed {
             self.add_to_streak(cycle);
         } else {
@@ -234,7 +239,7 @@ impl WindowSet {
     #[inline]
     fn end_streak(&self, cycle: u16) {
         let mut now = self.hot.streak.load(Ordering::Relaxed);
-        let none = u64::from(cycle) << COUNT_BITS;
+        let none = turns::none(cycle);
         if now == none {
             return;
         }
@@ -272,7 +277,7 @@ impl WindowSet {
             Some(Window::Calls(_)) => self
                 .calls
                 .get(rule.place())
-                .map_or_else(Counts::default, |w| w.counts(cycle, self.recorded(cycle))),
+                .map_or_else(Counts::default, |w| w.counts(cycle, self.hot.numbered.get(cycle))),
             Some(Window::Time { .. }) => self
                 .slices
                 .get(rule.place())
@@ -282,7 +287,8 @@ impl WindowSet {
 
     /// Calls recorded in this cycle.
     pub(crate) fn recorded(&self, cycle: u16) -> u64 {
-        self.turn(cycle).load(Ordering::SeqCst) & COUNT
+        let beside: u64 = self.stripes.iter().map(|stripe| stripe.0.get(cycle)).sum();
+        self.hot.numbered.get(cycle) + beside
     }
 
     /// Failures since the last success, in this cycle.

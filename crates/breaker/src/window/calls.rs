@@ -15,7 +15,9 @@ const SUM_CYCLE: u32 = 48;
 const SUM_SLOW: u32 = 24;
 const SUM_MASK: u64 = (1 << 24) - 1;
 
+/// On a cache line that nobody else writes to.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(super) struct Calls {
     /// `cycle:16 | slow:1 | failed:1`; of an earlier cycle: empty.
     slots: Box<[AtomicU32]>,
@@ -45,6 +47,12 @@ impl Calls {
             self.renew(cycle);
         }
         self.sum.swap(u64::from(cycle) << SUM_CYCLE, Ordering::SeqCst);
+    }
+
+    /// Whether none of them failed, and none was slow.
+    #[inline]
+    pub(super) fn is_clean(&self, cycle: u16) -> bool {
+        self.sum.load(Ordering::Relaxed) == u64::from(cycle) << SUM_CYCLE
     }
 
     /// Puts the outcome of the call with this number in, and the one it replaces out.

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod list;
 mod recorder;
 
 use std::time::Duration;

@@ -248,6 +248,74 @@ fn the_window_neither_keeps_nor_loses_a_failure() {
 }
 
 #[test]
+fn a_failure_beside_successes_without_a_number_is_exactly_in_the_window() {
+    explore(|| {
+        let circuit = Circuit::new(vec![last(2, 2), row(99)], 1);
+        for _ in 0..2 {
+            circuit.call(Outcome::Success);
+        }
+        // Full and clean: these take no number, unless they come after the failure.
+        let other = Arc::clone(&circuit);
+        let other = loom::thread::spawn(move || {
+            other.call(Outcome::Success);
+            other.call(Outcome::Success);
+        });
+        circuit.call(FAILED);
+        other.join().unwrap();
+        let (calls, failures, streak) = circuit.counts();
+        assert!(calls == 2 && failures <= 1 && streak <= 1, "{failures} {streak}");
+        assert_eq!(circuit.engine.view(0).requests, 5);
+        // As many as came after the failure, up to two, and those that come now, replace it.
+        circuit.call(Outcome::Success);
+        circuit.call(Outcome::Success);
+        assert_eq!(circuit.counts(), (2, 0, 0));
+        circuit.call(FAILED);
+        circuit.call(Outcome::Success);
+        assert_eq!(circuit.counts(), (2, 1, 0));
+        assert_eq!(circuit.engine.view(0).requests, 9);
+    });
+}
+
+#[test]
+fn two_failures_beside_a_success_without_a_number_open() {
+    explore(|| {
+        let circuit = Circuit::new(vec![last(2, 2)], 1);
+        for _ in 0..2 {
+            circuit.call(Outcome::Success);
+        }
+        let other = Arc::clone(&circuit);
+        let other = loom::thread::spawn(move || other.call(Outcome::Success));
+        circuit.call(FAILED);
+        circuit.call(FAILED);
+        other.join().unwrap();
+        // Unless the success came between them, or while the second was looked at.
+        if circuit.went().is_empty() {
+            circuit.call(FAILED);
+            circuit.call(FAILED);
+            assert_eq!(circuit.went(), [State::Open]);
+        }
+    });
+}
+
+#[test]
+fn a_reset_forgets_successes_without_a_number_too_and_counts_them_in_the_total() {
+    explore(|| {
+        let circuit = Circuit::new(vec![last(1, 1), row(99)], 1);
+        circuit.call(Outcome::Success);
+        let other = Arc::clone(&circuit);
+        let other = loom::thread::spawn(move || {
+            other.call(Outcome::Success);
+            other.call(Outcome::Success);
+        });
+        circuit.command(|machine, now| machine.reset("", now));
+        other.join().unwrap();
+        assert_eq!(circuit.engine.view(0).requests, 3);
+        let (calls, failures, _) = circuit.counts();
+        assert!(calls <= 1 && failures == 0);
+    });
+}
+
+#[test]
 fn calls_of_two_threads_are_all_counted() {
     explore(|| {
         let circuit = Circuit::new(vec![last(3, 3)], 1);

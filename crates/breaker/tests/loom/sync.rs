@@ -15,3 +15,12 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+/// Two, so that threads meet in a place, and do not.
+pub(crate) const STRIPES: usize = 2;
+
+/// The place of this thread.
+pub(crate) fn stripe() -> usize {
+    let id = format!("{:?}", loom::thread::current().id());
+    id.bytes().map(usize::from).sum::<usize>() % STRIPES
+}

@@ -9,6 +9,7 @@
 
 mod board;
 mod calls;
+mod defects;
 mod ends;
 mod half_open;
 mod manual;

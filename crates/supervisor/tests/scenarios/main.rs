@@ -9,6 +9,7 @@
 mod attacks;
 mod health;
 mod knobs;
+mod list;
 mod matrix;
 mod recovery;
 mod restart;
