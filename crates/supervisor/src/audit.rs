@@ -81,7 +81,8 @@ pub enum AuditEvent {
     Revived,
     /// Somebody was alerted.
     Alert(AlertKind),
-    /// What the trail said so far about every resource, so that what is older can be removed.
+    /// What the trail said so far about resources, so that what is older can be removed; all of them are in
+    /// such records one after the other.
     Summary(BTreeMap<Arc<str>, History>),
 }
 

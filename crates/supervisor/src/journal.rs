@@ -11,6 +11,9 @@ use crate::audit::{AuditEvent, AuditRecord};
 use crate::machine::History;
 use crate::meters;
 
+/// Resources in one record of a summary. One takes up to some 200 KiB, a record 16 MiB.
+const SUMMARISED: usize = 50;
+
 pub(crate) type Histories = BTreeMap<Arc<str>, History>;
 
 #[derive(Debug)]
@@ -31,7 +34,8 @@ impl Journal {
         let mut replay = wal.replay(Lsn::START).await?;
         while let Some((_, record)) = replay.next().await? {
             if let AuditEvent::Summary(summary) = record.event {
-                histories = summary;
+                // Who is not in it has nothing in the older records either.
+                histories.extend(summary);
             } else {
                 histories.entry(record.resource).or_default().apply(record.at, &record.event);
             }
@@ -61,24 +65,37 @@ impl Journal {
     }
 
     /// Removes what is too old.
-    pub(crate) async fn trim(&self, summary: Append) {
-        // ORDER: what the old records say is durable before they go.
-        let trimmed = match summary.await {
-            Ok(lsn) => {
-                let first = Lsn(lsn.0.saturating_sub(self.keep.saturating_sub(1)));
-                self.wal.truncate_before(first).await.map(|_| ())
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = trimmed {
+    pub(crate) async fn trim(&self, summaries: Vec<Append>) {
+        if let Err(error) = self.trim_before(summaries).await {
             meters::journal_error();
             tracing::warn!(%error, "the audit trail could not be trimmed");
         }
         self.do_not_trim();
     }
 
-    pub(crate) fn summary(&self, at: Timestamp, histories: Histories) -> Append {
-        let event = AuditEvent::Summary(histories);
-        self.append(&AuditRecord { at, resource: Arc::from(""), event })
+    async fn trim_before(&self, summaries: Vec<Append>) -> Result<(), WalError> {
+        let (mut first, mut last) = (None, Lsn::START);
+        for summary in summaries {
+            // ORDER: what the old records say is durable before they go.
+            last = summary.await?;
+            first.get_or_insert(last);
+        }
+        let kept = Lsn(last.0.saturating_sub(self.keep.saturating_sub(1)));
+        self.wal.truncate_before(first.map_or(kept, |first| first.min(kept))).await?;
+        Ok(())
+    }
+
+    /// Writes down what the trail says about every resource, in records of bounded size.
+    pub(crate) fn summaries(&self, at: Timestamp, histories: Histories) -> Vec<Append> {
+        let mut rest = histories.into_iter();
+        let mut written = Vec::new();
+        loop {
+            let some: Histories = rest.by_ref().take(SUMMARISED).collect();
+            if some.is_empty() && !written.is_empty() {
+                return written;
+            }
+            let event = AuditEvent::Summary(some);
+            written.push(self.append(&AuditRecord { at, resource: Arc::from(""), event }));
+        }
     }
 }

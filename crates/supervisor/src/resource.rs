@@ -122,10 +122,10 @@ impl Shared {
             histories.insert(Arc::clone(&resource.name), machine.history.clone());
         }
         histories.retain(|_, history| !history.is_fresh());
-        let summary = self.journal.summary(self.clock.now(), histories);
+        let summaries = self.journal.summaries(self.clock.now(), histories);
         drop(machines);
         let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.journal.trim(summary).await });
+        tokio::spawn(async move { shared.journal.trim(summaries).await });
     }
 
     /// The settings of a strategy for a resource.

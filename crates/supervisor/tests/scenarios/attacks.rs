@@ -140,11 +140,17 @@ async fn who_gives_up_waiting_for_the_end_leaves_nothing_half_stopped() {
     world.fail(3).await;
     world.manager.breaker("other").unwrap().trip("test");
     world.until("both are repaired", |w| w.fake.calls() == ["shutdown"; 2]).await;
-    let stop = world.manager.clone();
-    let stop = tokio::spawn(async move { stop.stop().await });
-    tokio::task::yield_now().await;
-    stop.abort();
-    world.manager.start().await.unwrap();
+    let mut stop = Box::pin(world.manager.stop());
+    std::future::poll_fn(|cx| {
+        assert!(stop.as_mut().poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    drop(stop);
+    // It stops all the same, and who starts it waits for that.
+    while world.manager.start().await.is_err() {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(world.fake.at_once.load(Ordering::SeqCst), 0, "it waits for the end of the others");
     world.advance(secs(2)).await;
     for name in ["mailer", "other"] {
@@ -321,4 +327,40 @@ async fn who_listens_to_nothing_costs_a_bounded_number_of_events() {
     let Some(BreakerEvent::Lagged(missed)) = events.try_recv() else { panic!("nothing missed") };
     assert!(missed >= 20_000 - 256);
     assert!(std::iter::from_fn(|| events.try_recv()).count() <= 256);
+}
+
+#[tokio::test]
+async fn many_resources_with_long_failures_do_not_end_the_trimming_of_the_trail() {
+    let config = SupervisorConfig { audit_keep: 100, auto_recovery: false, ..config() };
+    let world = World::stopped(config.clone(), Fake::new()).await;
+    let name = |n: u32| format!("r-{n:03}");
+    let long = || {
+        let failure = Failure::new(FailureKind::Error, "x".repeat(4_096));
+        (0..32).fold(failure, |failure, n| failure.context(n.to_string(), "x".repeat(4_096)))
+    };
+    for n in 0..200 {
+        let resource = Registration::new(Handle(Arc::clone(&world.fake)));
+        world.manager.register(&name(n), resource).unwrap().trip("test");
+    }
+    world.manager.start().await.unwrap();
+    for n in 0..200 {
+        // 26 MiB of them: more than a record of the trail holds.
+        world.manager.record_failure(&name(n), long()).await.unwrap();
+    }
+    world.settle().await;
+    world.manager.stop().await;
+    let mut trail = world.manager.audit().await.unwrap();
+    let (mut records, mut summaries) = (0, 0);
+    while let Some((_, record)) = trail.next().await.unwrap() {
+        records += 1;
+        summaries += u32::from(matches!(record.event, AuditEvent::Summary(_)));
+    }
+    assert!(summaries >= 4 && records <= 140, "{summaries} of {records}");
+    // What the older records said is still known.
+    let again = RecoveryManager::open(&world.store, config).await.unwrap();
+    for n in 0..200 {
+        again.register(&name(n), Handle(Arc::clone(&world.fake))).unwrap();
+        let alerts = &again.status().plugins[&*name(n)].recovery.alerts;
+        assert_eq!(*alerts, [AlertKind::CircuitBreakerOpen], "{}", name(n));
+    }
 }
