@@ -208,6 +208,21 @@ impl Life {
         Ok(())
     }
 
+    /// Sends a signal with an id, in every life anew, as a client does that forgets what it was told:
+    /// it arrives once all the same.
+    ///
+    /// # Errors
+    /// Those of [`RunHandle::signal_once`]. `Ended`, too: that a run has taken it is not forgotten.
+    pub async fn signal_once<O, T: Serialize + ?Sized>(
+        &self,
+        run: &RunHandle<O>,
+        name: &str,
+        id: &str,
+        value: &T,
+    ) -> FlowsResult<()> {
+        run.signal_once(name, id, value).await
+    }
+
     /// Waits for a run's result, however far away in time.
     ///
     /// # Errors

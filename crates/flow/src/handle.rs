@@ -13,6 +13,7 @@ use crate::core::check_name;
 use crate::driver;
 use crate::engine::{Engine, Phase, Resident};
 use crate::inbox::Message;
+use crate::keys::check_signal_id;
 use crate::record::{CancelReason, Record, Resumed};
 use crate::runs::{self, Done, End, Live, Waiting};
 use crate::values::{OUTPUT, Of};
@@ -64,12 +65,65 @@ impl<O> RunHandle<O> {
         self.engine.state(&self.id).await
     }
 
-    /// Sends a signal. Durable when this returns; the run takes it when it asks for it.
+    /// Sends a signal. Durable when this returns; the run takes it when it asks for it. Sent again
+    /// because nobody knows whether it was, it may arrive twice: see
+    /// [`signal_once`](Self::signal_once).
     ///
     /// # Errors
     /// [`Ended`](FlowError::Ended), [`NotFound`](FlowError::NotFound), [`Value`](FlowError::Value),
     /// [`Store`](FlowError::Store).
     pub async fn signal<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<()> {
+        let message = self.to_message(name, value)?;
+        self.engine.send(&self.id, &message).await
+    }
+
+    /// Sends a signal unless one of this id, of 1 to 200 bytes, was sent to this run before. So it can
+    /// be sent again until this returns, after any error and by any process, and arrives once: make
+    /// the id from what the signal is about, such as the id of a message or of a form.
+    ///
+    /// What was sent first counts. That it was sent is known until the run is swept or deleted, also
+    /// when it has taken the signal or ended. Ids are stored in clear.
+    ///
+    /// ```
+    /// # use resurge_flow::{Ctx, FlowResult, Flows, FlowsOptions, StepError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = resurge_store::Store::memory();
+    /// # let flows = Flows::open(&store, FlowsOptions::default())?;
+    /// async fn sum(ctx: Ctx, _: ()) -> FlowResult<u32> {
+    ///     Ok(ctx.signal::<u32>("paid").await? + ctx.signal::<u32>("paid").await?)
+    /// }
+    /// # let flow = flows.register("sum", sum)?;
+    /// # flows.start().await?;
+    /// let run = flow.start("order-1", ()).await?;
+    /// run.signal_once("paid", "payment-17", &10).await?;
+    /// run.signal_once("paid", "payment-17", &10).await?; // the sender was not sure
+    /// run.signal_once("paid", "payment-18", &5).await?;
+    /// assert_eq!(run.result().await?, 15);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`signal`](Self::signal); [`Invalid`](FlowError::Invalid) for an id that a signal of another
+    /// name was sent with.
+    pub async fn signal_once<T: Serialize + ?Sized>(
+        &self,
+        name: &str,
+        id: &str,
+        value: &T,
+    ) -> Result<()> {
+        check_signal_id(id)?;
+        let message = self.to_message(name, value)?;
+        match self.engine.send_once(&self.id, id, &message).await? {
+            Some(sent) if sent != name => Err(FlowError::Invalid(format!(
+                "signal `{name}` to run `{}`: `{id}` is the id of a signal `{sent}`",
+                self.id
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn to_message<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<Message> {
         let failed = |e: crate::StepError| FlowError::Value {
             run: self.id.to_string(),
             what: format!("signal `{name}`"),
@@ -78,7 +132,7 @@ impl<O> RunHandle<O> {
         check_name(name)
             .map_err(|e| FlowError::Invalid(format!("signal to run `{}`: {e}", self.id)))?;
         let value = self.engine.values.encode(&self.id, Of::Signal, name, value).map_err(failed)?;
-        self.engine.send(&self.id, &Message::Signal { name: name.to_owned(), value }).await
+        Ok(Message::Signal { name: name.to_owned(), value })
     }
 
     /// Asks the run to end. Durable when this returns. What it waits for fails, what runs is told, and

@@ -40,6 +40,13 @@ pub(crate) enum Message {
     },
 }
 
+/// A signal with an id was sent. Kept as long as the run's journal is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    #[serde(rename = "n")]
+    pub(crate) name: String,
+}
+
 /// A message that lies in the inbox.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
@@ -72,6 +79,45 @@ impl Engine {
         }
         self.wake(run, crate::signal::MAIL);
         Ok(())
+    }
+
+    /// Sends a signal unless one of this id was sent to the run before; its name is returned then.
+    /// Durable when this returns, as the former one is then; the run is woken.
+    pub(crate) async fn send_once(
+        self: &std::sync::Arc<Self>,
+        run: &str,
+        id: &str,
+        signal: &Message,
+    ) -> Result<Option<String>> {
+        let Message::Signal { name, .. } = signal else { return Ok(None) };
+        let (live_key, sent_key) = (self.keys.live(run)?, self.keys.sent(run, id)?);
+        let sent = Sent { name: name.clone() };
+        let sent = runs::store(&sent_key, &sent).map_err(FlowError::store(run))?;
+        loop {
+            let read = async |key| self.store.get(key).await.map_err(FlowError::store(run));
+            // A run that has ended since keeps the ids.
+            if let Some(known) = read(&sent_key).await? {
+                let known: Sent = runs::load(&sent_key, &known).map_err(FlowError::store(run))?;
+                // Whoever sent it may have died before the run was told.
+                self.wake(run, crate::signal::MAIL);
+                return Ok(Some(known.name));
+            }
+            let Some(live) = read(&live_key).await? else {
+                return Err(self.not_live(run).await?);
+            };
+            let mut batch = Batch::new();
+            batch.guard(live_key.clone(), Guard::Exact(live));
+            // INVARIANT: id and message are there together or not at all.
+            batch.guard(sent_key.clone(), Guard::Absent).put(sent_key.clone(), sent.clone());
+            self.put_message(&mut batch, run, signal)?;
+            match self.commit(batch).await {
+                Ok(()) => break,
+                Err(e) if e.key() == Some(&live_key) || e.key() == Some(&sent_key) => {}
+                Err(e) => return Err(FlowError::store(run)(e)),
+            }
+        }
+        self.wake(run, crate::signal::MAIL);
+        Ok(None)
     }
 
     /// Adds a message for `run` to a batch.

@@ -9,6 +9,8 @@ use crate::{FlowError, Result};
 
 /// The longest run id, in bytes.
 pub const MAX_RUN_ID_LEN: usize = 200;
+/// The longest id of a signal, in bytes.
+pub const MAX_SIGNAL_ID_LEN: usize = 200;
 /// The longest name of a flow, in bytes.
 pub const MAX_FLOW_NAME_LEN: usize = 100;
 
@@ -18,6 +20,7 @@ pub(crate) struct Keys {
     pub(crate) done: Namespace,
     pub(crate) ended: Namespace,
     pub(crate) inbox: Namespace,
+    pub(crate) signals: Namespace,
     /// Which engine owns the runs.
     pub(crate) owner: Key,
 }
@@ -30,6 +33,7 @@ impl Keys {
             done: namespace("resurge/flow/done")?,
             ended: namespace("resurge/flow/ended")?,
             inbox: namespace("resurge/flow/inbox")?,
+            signals: namespace("resurge/flow/signals")?,
             owner: namespace("resurge/flow")?.key("owner").map_err(FlowError::store(""))?,
         })
     }
@@ -58,7 +62,7 @@ impl Keys {
 
     /// `[run id][NUL][sent at, ms, u64][random u64]`
     pub(crate) fn message(&self, run: &str, at: Timestamp, random: u64) -> Result<Key> {
-        let mut key = inbox_prefix(run);
+        let mut key = prefix_of(run);
         key.extend_from_slice(&at.as_millis().to_be_bytes());
         key.extend_from_slice(&random.to_be_bytes());
         self.inbox.key(key).map_err(FlowError::store(run))
@@ -71,11 +75,22 @@ impl Keys {
     }
 
     pub(crate) fn messages(&self, run: &str) -> KeyRange {
-        self.inbox.prefix(inbox_prefix(run))
+        self.inbox.prefix(prefix_of(run))
+    }
+
+    /// `[run id][NUL][the signal's id]`: it was sent.
+    pub(crate) fn sent(&self, run: &str, id: &str) -> Result<Key> {
+        let mut key = prefix_of(run);
+        key.extend_from_slice(id.as_bytes());
+        self.signals.key(key).map_err(FlowError::store(run))
+    }
+
+    pub(crate) fn all_sent(&self, run: &str) -> KeyRange {
+        self.signals.prefix(prefix_of(run))
     }
 }
 
-fn inbox_prefix(run: &str) -> Vec<u8> {
+fn prefix_of(run: &str) -> Vec<u8> {
     let mut prefix = run.as_bytes().to_vec();
     prefix.push(0);
     prefix
@@ -92,6 +107,10 @@ pub(crate) fn check_run_id(run: &str) -> Result<()> {
 
 pub(crate) fn check_flow_name(name: &str) -> Result<()> {
     check("flow name", name, MAX_FLOW_NAME_LEN)
+}
+
+pub(crate) fn check_signal_id(id: &str) -> Result<()> {
+    check("signal id", id, MAX_SIGNAL_ID_LEN)
 }
 
 fn check(what: &str, name: &str, max: usize) -> Result<()> {

@@ -49,7 +49,7 @@ pub use flows::{Flows, StartReport};
 pub use gate::{Admission, Attempt, Gate, IntoGate, Permit, Settled};
 pub use graph::{Graph, GraphBuilder, GraphError, Node, NodeResults};
 pub use handle::RunHandle;
-pub use keys::{MAX_FLOW_NAME_LEN, MAX_RUN_ID_LEN};
+pub use keys::{MAX_FLOW_NAME_LEN, MAX_RUN_ID_LEN, MAX_SIGNAL_ID_LEN};
 pub use list::{FlowsStatus, RunFilter, RunInfo};
 pub use options::{FlowOptions, FlowsOptions};
 pub use payload::Payload;

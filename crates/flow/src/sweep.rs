@@ -100,7 +100,7 @@ impl Engine {
         Ok(swept)
     }
 
-    /// Journal and inbox go first, the record last: an interrupted removal is found again.
+    /// Journal, inbox and ids of signals go first, the record last: an interrupted removal is found again.
     async fn remove(&self, run: &str, mut done: Done, mut guard: Guard) -> Result<()> {
         let key = self.keys.done(run)?;
         if matches!(done.end, End::Failed { .. }) {
@@ -117,6 +117,8 @@ impl Engine {
         }
         let inbox = self.keys.messages(run);
         self.store.remove_range(inbox).await.map_err(FlowError::store(run))?;
+        let sent = self.keys.all_sent(run);
+        self.store.remove_range(sent).await.map_err(FlowError::store(run))?;
         let removed = resurge_wal::remove(&self.store, &journal_name(run)).await;
         removed.map_err(FlowError::journal(run))?;
         let mut batch = Batch::new();

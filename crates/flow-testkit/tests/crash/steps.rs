@@ -65,6 +65,37 @@ fn sleeps_and_signals_are_taken_once() {
     });
 }
 
+/// Takes three of one name; which came twice could be seen.
+async fn collects(ctx: Ctx, effects: Effects) -> FlowResult<String> {
+    let mut words = Vec::new();
+    for _ in 0..3 {
+        words.push(ctx.signal::<String>("word").await?);
+        ctx.step("word", || async { Step::Ok(effects.ran("word").min(1)) }).await?;
+    }
+    let more: Option<String> = ctx.signal_within("word", HOUR).await?;
+    // Sent by two processes within one millisecond, they have no order.
+    words.sort();
+    Ok(format!("{words:?} {more:?}"))
+}
+
+#[test]
+fn a_signal_with_an_id_arrives_once_whatever_crashes() {
+    enumerate("signal-ids", 2, |life: Life| async move {
+        let effects = life.effects().clone();
+        let flow =
+            life.flows().register("collects", move |ctx, ()| collects(ctx, effects.clone()))?;
+        life.start().await?;
+        let run = life.begin(&flow, "run", ()).await?;
+        for (id, word) in [("1", "a"), ("2", "b"), ("1", "again"), ("3", "c"), ("2", "again")] {
+            life.signal_once(&run, "word", id, word).await?;
+        }
+        let result = life.finish(&run).await?;
+        assert_eq!(result, r#"["a", "b", "c"] None"#);
+        life.signal_once(&run, "word", "3", "after the end").await?;
+        Ok(result)
+    });
+}
+
 async fn small(ctx: Ctx, n: u32, effects: Effects) -> FlowResult<u32> {
     let more = ctx.step("small", || async {
         effects.ran("small");

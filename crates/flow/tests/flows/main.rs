@@ -19,6 +19,7 @@ mod ownership;
 mod replay;
 mod resume;
 mod retention;
+mod signals;
 mod steps;
 mod storage;
 mod support;

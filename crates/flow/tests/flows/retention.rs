@@ -22,7 +22,7 @@ async fn ends(ctx: Ctx, how: String, w: World) -> FlowResult<u32> {
 /// Every key of runs and their journals in the store.
 async fn left(w: &World) -> Vec<String> {
     let mut keys = Vec::new();
-    for namespace in ["live", "done", "ended", "inbox"] {
+    for namespace in ["live", "done", "ended", "inbox", "signals"] {
         let namespace = Namespace::new(&format!("resurge/flow/{namespace}")).unwrap();
         let page = w.plain().scan(namespace.all(), ScanOptions::new()).await.unwrap();
         keys.extend(page.entries.iter().map(|entry| entry.key.to_string()));
@@ -38,7 +38,7 @@ async fn finish(w: &World, flows: &Flows, id: &str, how: &str) {
     let run = flow.start(id, how.to_owned()).await.unwrap();
     if how == "waits" {
         w.quiet().await;
-        run.signal("unasked", &1).await.unwrap();
+        run.signal_once("unasked", id, &1).await.unwrap();
         run.cancel().await.unwrap();
     }
     let _ = w.run(run.result()).await;
