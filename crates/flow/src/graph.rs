@@ -172,6 +172,9 @@ impl<'g> GraphBuilder<'g> {
     ///
     /// The body is called once for each attempt. See [`Ctx::step`] for what is durable; retries, a
     /// time limit and the like are set on what this returns.
+    ///
+    /// To [memoise](crate::Step::memoize) one, add a [process](Self::process) and memoise a step in it:
+    /// there the results that it is keyed by are known.
     pub fn step<F, Fut, T, E>(&mut self, name: impl Into<Name>, after: &[&str], body: F) -> Node<'_>
     where
         F: FnMut(NodeResults) -> Fut + Send + 'g,

@@ -1,6 +1,6 @@
 //! Who shares a result.
 
-use resurge_flow::{RunState, Scope};
+use resurge_flow::{Ctx, FlowResult, Graph, RunState, Scope, StepError};
 use resurge_testkit::evidence;
 
 use crate::support::{Count, HOUR, How, flows, register, store, until};
@@ -93,4 +93,40 @@ async fn the_journal_counts_when_the_checkpoint_is_over() {
     }
     assert_eq!(count.get(), 2);
     second.shutdown().await;
+}
+
+/// A node of a graph, keyed by the result of one that it depends on.
+async fn tested(ctx: Ctx, source: u32, compiled: Count, tested: Count) -> FlowResult<(u32, u32)> {
+    let mut graph = Graph::builder();
+    graph.step("compile", &[], |_| {
+        compiled.up();
+        // Two sources make one binary.
+        async move { Ok::<_, StepError>(source / 2) }
+    });
+    graph.process("test", &["compile"], |ctx, done| async move {
+        let binary: u32 = done.get("compile")?;
+        let test = ctx.step("test", || async { Ok::<_, StepError>(tested.up()) });
+        test.memoize(Scope::Global, HOUR).keyed_by(&binary).await
+    });
+    let done = ctx.graph("ci", graph.build()?).await?;
+    Ok((done.get("compile")?, done.get("test")?))
+}
+
+#[tokio::test]
+async fn a_process_of_a_graph_memoises_by_what_it_depends_on() {
+    let (store, _clock) = store();
+    let (compiled, tests) = (Count::default(), Count::default());
+    let flows = flows(&store);
+    let (c, t) = (compiled.clone(), tests.clone());
+    let code = move |ctx, source| tested(ctx, source, c.clone(), t.clone());
+    let flow = flows.register("ci", code).unwrap();
+    flows.start().await.unwrap();
+    let mut ends = Vec::new();
+    for source in [2, 3, 4] {
+        let run = flow.start(format!("run-{source}"), source).await.unwrap();
+        ends.push(run.result().await.unwrap());
+    }
+    assert_eq!(ends, [(1, 1), (1, 1), (2, 2)]);
+    assert_eq!((compiled.get(), tests.get()), (3, 2));
+    flows.shutdown().await;
 }
