@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -326,6 +327,12 @@ fn is_pending<F: Future>(future: &mut Pin<&mut F>) -> bool {
     matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending)
 }
 
+/// Fails instead of hanging.
+async fn at_once<T>(call: impl Future<Output = T>) -> T {
+    let waiting = tokio::time::timeout(Duration::from_secs(10), call);
+    waiting.await.unwrap_or_else(|_| panic!("it waits for what is held"))
+}
+
 #[tokio::test]
 async fn s26_a_close_waits_for_what_runs_and_holds_when_it_is_dropped() {
     let faults = FaultStore::new(MemoryStore::in_memory());
@@ -342,11 +349,11 @@ async fn s26_a_close_waits_for_what_runs_and_holds_when_it_is_dropped() {
     {
         let mut closing = pin!(sessions.close());
         assert!(is_pending(&mut closing), "it did not wait");
-        let refused = sessions.peek::<u8>(&token).await.unwrap_err();
+        let refused = at_once(sessions.peek::<u8>(&token)).await.unwrap_err();
         assert!(matches!(refused, SessionError::Closed), "{refused:?}");
     }
     // Dropped, and closed all the same.
-    let refused = sessions.create("carol").await.unwrap_err();
+    let refused = at_once(sessions.create("carol")).await.unwrap_err();
     assert!(matches!(refused, SessionError::Closed), "{refused:?}");
     let (mut first, mut second) = (pin!(sessions.close()), pin!(sessions.close()));
     assert!(is_pending(&mut first) && is_pending(&mut second), "it did not wait");
@@ -410,7 +417,7 @@ async fn s26_nothing_runs_when_the_store_is_synced_for_a_close() {
 }
 
 /// Asks the manager it belongs to, and waits, while that one is being closed.
-struct Asking(Arc<std::sync::OnceLock<SessionManager>>);
+struct Asking(Arc<OnceLock<SessionManager>>, Arc<AtomicBool>);
 
 impl SessionHooks for Asking {
     fn on_recover(&self, event: &RecoverEvent<'_>) {
@@ -421,7 +428,12 @@ impl SessionHooks for Asking {
             let other = sessions.clone();
             runtime.spawn(async move { other.close().await });
             runtime.block_on(async {
-                while sessions.list(&subject).await.is_ok() {
+                // Closed before long; with a bound, so that a wrong answer fails instead of hanging.
+                for _ in 0..100_000 {
+                    if sessions.list(&subject).await.is_err() {
+                        self.1.store(true, Ordering::SeqCst);
+                        break;
+                    }
                     tokio::task::yield_now().await;
                 }
             });
@@ -431,14 +443,16 @@ impl SessionHooks for Asking {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s30_a_hook_may_wait_for_its_manager_also_while_that_is_closed() {
-    let slot = Arc::default();
-    let sessions = builder(Store::memory()).hooks(Asking(Arc::clone(&slot))).build().unwrap();
+    let (slot, seen) = (Arc::default(), Arc::default());
+    let asking = Asking(Arc::clone(&slot), Arc::clone(&seen));
+    let sessions = builder(Store::memory()).hooks(asking).build().unwrap();
     slot.set(sessions.clone()).unwrap();
     let token = sessions.create("alice").await.unwrap();
     sessions.save(&token, &7_u8).await.unwrap();
     let recovering = tokio::spawn(async move { sessions.recover::<u8>(&token).await });
     let recovered = tokio::time::timeout(Duration::from_secs(30), recovering).await;
     assert_eq!(recovered.expect("it waits for itself").unwrap().unwrap().state, 7);
+    assert!(seen.load(Ordering::SeqCst), "it was not closed while the hook asked");
 }
 
 /// The store did it and nobody heard: what is asked again is answered as if the first answer had been lost on the wire.
