@@ -1,13 +1,17 @@
 //! Tokens and sessions, ours and others', in one run: `cargo run --release [-- --quick] [SECTION]...`.
 //!
-//! Sections: `tokens` (computing alone; as the breakers are measured).
+//! Sections: `tokens` (computing alone; as the breakers are measured), `stores` (sessions in stores, with
+//! 1, 8 and 64 operations in flight), `cleanup` (a million expired sessions, while others come back).
 
 #[path = "../../breaker/src/alloc.rs"]
 mod alloc;
+mod cleanup;
+mod drive;
 #[path = "../../breaker/src/measure.rs"]
 mod measure;
 mod shelf;
 mod state;
+mod stores;
 mod tokens;
 
 use std::sync::Arc;
@@ -18,10 +22,18 @@ use state::Result;
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
-const SECTIONS: [(&str, fn(bool) -> Result<()>); 1] = [("tokens", run_tokens)];
+type Section = (&'static str, fn(bool) -> Result<()>);
+
+const SECTIONS: [Section; 3] =
+    [("tokens", run_tokens), ("stores", stores::run), ("cleanup", cleanup::run)];
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [child, args @ ..] = args.as_slice()
+        && child == cleanup::CHILD
+    {
+        return cleanup::child(args);
+    }
     let (options, names): (Vec<_>, Vec<_>) = args.iter().partition(|arg| arg.starts_with('-'));
     let quick = !options.is_empty();
     let known = |name: &&String| SECTIONS.iter().any(|(known, _)| known == name);
