@@ -4,6 +4,7 @@
 //! what they read, so limits are exact, across managers and processes. Saves and recoveries do not touch it.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use resurge_store::{
     Batch, Durability, ErrorKind, Guard, Key, Record, ScanOptions, Store, StoreError, Timestamp,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Indexed {
     limits: Limits,
     /// One change of the number of sessions at a time; others would only conflict.
     structure: tokio::sync::Mutex<()>,
+    /// The index entry the last cleanup stopped behind, if it did not get to the end.
+    cleaned_to: Mutex<Option<Key>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +115,13 @@ impl Counter {
 
 impl Indexed {
     pub(crate) fn new(store: Store, layout: Layout, limits: Limits) -> Self {
-        Self { store, layout, limits, structure: tokio::sync::Mutex::new(()) }
+        Self {
+            store,
+            layout,
+            limits,
+            structure: tokio::sync::Mutex::new(()),
+            cleaned_to: Mutex::default(),
+        }
     }
 
     pub(crate) fn layout(&self) -> &Layout {

@@ -1,5 +1,7 @@
 //! Where sessions are in the store: the record of each, and the indexes that find it.
 
+use std::ops::Bound;
+
 use resurge_store::{Key, KeyRange, Namespace, StoreError, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -46,10 +48,15 @@ impl Layout {
         self.ns.prefix([EXPIRY])
     }
 
-    pub(crate) fn expired_at(&self, now: Timestamp) -> KeyRange {
+    /// Those behind `after`; all of them when that is not before `now`.
+    pub(crate) fn expired_at(&self, after: Option<&Key>, now: Timestamp) -> KeyRange {
         let mut end = vec![EXPIRY];
         end.extend_from_slice(&now.as_millis().saturating_add(1).to_be_bytes());
-        self.ns.range(&[EXPIRY][..]..end.as_slice())
+        let end = end.as_slice();
+        match after.map(Key::bytes).filter(|after| *after < end) {
+            Some(after) => self.ns.range((Bound::Excluded(after), Bound::Excluded(end))),
+            None => self.ns.range(&[EXPIRY][..]..end),
+        }
     }
 
     /// Ordered by creation. Live sessions only.

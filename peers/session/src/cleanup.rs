@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use resurge_session_token::SessionManager;
+use resurge_session_token::{SessionError, SessionManager};
 use resurge_store::{
-    Batch, BoxFuture, Clock, CommitSeq, Durability, Key, KeyRange, Namespace, Op, Page,
+    Batch, BoxFuture, Clock, CommitSeq, Durability, ErrorKind, Key, KeyRange, Namespace, Op, Page,
     ScanOptions, StateStore, Store, StoreError, StoreInfo, SystemClock, VirtualClock, Watch,
 };
 use resurge_store_sled::{IndexKind, SledOptions, SledStore};
@@ -74,7 +74,10 @@ async fn ours(kind: &str, index: IndexKind, count: u64, idle: Duration) -> Resul
     counts.hurry.store(true, Ordering::Relaxed);
     let begun = watch.monotonic();
     for n in 0..count {
-        sessions.create(format!("user-{}", n % 100_000)).await?;
+        // Faster than sled: it says so, and is waited for.
+        while let Err(error) = sessions.create(format!("user-{}", n % 100_000)).await {
+            wait_for_index(error).await?;
+        }
     }
     counts.hurry.store(false, Ordering::Relaxed);
     store.sync().await?;
@@ -90,16 +93,24 @@ async fn ours(kind: &str, index: IndexKind, count: u64, idle: Duration) -> Resul
     .await?;
     show("idle", &recovering, &saving);
 
-    let (mut calls, mut removed, mut failed, mut most, mut longest) = (0, 0, 0, 0, Duration::ZERO);
+    let (mut calls, mut refused, mut removed, mut failed, mut most) = (0, 0, 0, 0, 0);
+    let mut longest = Duration::ZERO;
     counts.reset();
     let begun = watch.monotonic();
     let cleaning = async {
         loop {
             let call = watch.monotonic();
-            let report = sessions.cleanup_expired(LIMIT).await?;
+            let report = match sessions.cleanup_expired(LIMIT).await {
+                Ok(report) => report,
+                Err(error) => {
+                    refused += 1;
+                    wait_for_index(error).await?;
+                    continue;
+                }
+            };
             longest = longest.max(watch.monotonic().saturating_since(call));
             (calls, removed) = (calls + 1, removed + report.removed);
-            (failed, most) = (report.failed, most.max(report.removed));
+            (failed, most) = (failed + report.failed, most.max(report.removed));
             if !report.more {
                 return Ok(());
             }
@@ -115,10 +126,21 @@ async fn ours(kind: &str, index: IndexKind, count: u64, idle: Duration) -> Resul
         sessions.live().await?
     );
     println!(
-        "  {calls} calls of at most {most}, longest {longest:.1?}; {commits} commits of at most {largest}"
+        "  {calls} calls of at most {most}, longest {longest:.1?}, {refused} refused; {commits} commits of at most {largest}"
     );
     sessions.close().await?;
     Ok(store.close().await?)
+}
+
+/// The store refuses what its index has no room for; everything else is an error.
+async fn wait_for_index(error: SessionError) -> Result<()> {
+    match error {
+        SessionError::Store(e) if e.kind() == ErrorKind::Unavailable => {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(())
+        }
+        other => Err(other.into()),
+    }
 }
 
 /// The first record there is holds something else.

@@ -56,10 +56,12 @@ pub(super) async fn cleanup(world: World) -> CaseResult {
     sessions.save(&kept, &9_u8).await?;
     ensure!(sessions.cleanup_expired(100).await?.removed == 0, "too early");
     world.clock.advance(MINUTE);
-    let report = sessions.cleanup_expired(3).await?;
-    ensure!((report.removed, report.more) == (3, true), "{report:?}");
+    // The damaged one is looked at in one of the two calls.
+    let first = sessions.cleanup_expired(3).await?;
+    ensure!((first.removed + first.failed, first.more) == (3, true), "{first:?}");
     let report = sessions.cleanup_expired(100).await?;
-    ensure!((report.removed, report.failed, report.more) == (1, 1, false), "{report:?}");
+    let both = (first.removed + report.removed, first.failed + report.failed);
+    ensure!((both, report.more) == ((4, 1), false), "{first:?}, {report:?}");
     let report = sessions.cleanup_expired(100).await?;
     ensure!((report.removed, report.failed) == (0, 1), "{report:?}");
     sessions.recover::<u8>(&kept).await?;

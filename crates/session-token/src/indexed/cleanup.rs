@@ -24,8 +24,14 @@ pub struct CleanupReport {
     pub failed: u64,
     /// Sessions left alone because they were renewed meanwhile.
     pub renewed: u64,
-    /// Whether the limit was reached with some left.
+    /// Whether the limit was reached with some left to look at.
     pub more: bool,
+}
+
+impl CleanupReport {
+    fn looked_at(&self) -> u64 {
+        self.removed + self.orphans + self.failed + self.renewed
+    }
 }
 
 /// One index entry whose time has come.
@@ -47,13 +53,17 @@ impl Found {
 }
 
 impl Indexed {
-    /// Removes at most `limit` expired sessions.
+    /// Looks at no more than `limit` expired sessions, and removes them.
     pub(crate) async fn cleanup(&self, limit: u64) -> Result<CleanupReport> {
         let mut report = CleanupReport::default();
-        let mut rest = Some(self.layout.expired_at(self.store.now()));
+        let (from, now) = (self.cleaned_to.lock().take(), self.store.now());
+        let mut rest = Some(self.layout.expired_at(from.as_ref(), now));
+        let mut last = from;
         while let Some(range) = rest {
-            let left = limit.saturating_sub(report.removed + report.orphans);
+            let left = limit.saturating_sub(report.looked_at());
             if left == 0 {
+                // What could not be read stays; the next call goes on behind it.
+                *self.cleaned_to.lock() = last;
                 report.more = true;
                 break;
             }
@@ -61,6 +71,7 @@ impl Indexed {
             let options = ScanOptions::new().max_entries(page).keys_only();
             let page = self.store.scan(range, options).await?;
             rest = page.next;
+            last = page.entries.last().map(|entry| entry.key.clone()).or(last);
             let (mut found, mut bytes) = (Vec::new(), 0);
             for entry in page.entries {
                 match self.look(entry.key).await? {
@@ -76,6 +87,8 @@ impl Indexed {
                 }
             }
             self.remove(found, &mut report).await?;
+            // In memory nothing here waits by itself, least of all where nothing is removed.
+            tokio::task::yield_now().await;
         }
         Ok(report)
     }

@@ -105,7 +105,7 @@ impl Indexed {
             Eviction::SoonestExpiry => self.layout.expiries(),
             Eviction::Oldest => self.layout.creations(),
             // Nobody but who is dead already.
-            Eviction::Reject => self.layout.expired_at(self.store.now()),
+            Eviction::Reject => self.layout.expired_at(None, self.store.now()),
         };
         let found = self.candidates(batch, range, at_most(over), gone).await?;
         if self.limits.eviction == Eviction::Reject && (found.len() as u64) < over {

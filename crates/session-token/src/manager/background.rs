@@ -64,9 +64,10 @@ impl Core {
 }
 
 impl SessionManager {
-    /// Removes at most `limit` expired sessions, in commits of at most 200. The background does it by itself.
-    /// What cannot be read is counted and left, and what is renewed meanwhile stays. Dropping the future leaves
-    /// what it did so far.
+    /// Removes expired sessions, in commits of at most 200, until it has looked at `limit` of them. The background
+    /// does it by itself. What cannot be read is counted and left, and what is renewed meanwhile stays; with
+    /// [`more`](CleanupReport::more) the next call goes on behind them. Recoveries and saves go on
+    /// meanwhile. Dropping the future leaves what it did so far.
     ///
     /// # Errors
     /// `Unsupported` with storage of your own; `Closed`; the store's, after what was removed so far.
