@@ -42,6 +42,8 @@ pub(crate) struct Engine {
     tasks: AtomicUsize,
     pub(crate) idle: Notify,
     message_time: AtomicU64,
+    /// It is not before what was sent by whoever had the store before.
+    pub(crate) messages_known: OnceCell<()>,
     stamps: AtomicU64,
     /// Tells tasks without a run that the engine closes.
     pub(crate) closed: Arc<Notify>,
@@ -162,6 +164,7 @@ impl Engine {
             tasks: AtomicUsize::new(0),
             idle: Notify::new(),
             message_time: AtomicU64::new(0),
+            messages_known: OnceCell::new(),
             stamps: AtomicU64::new(0),
             closed: Arc::default(),
             attended: AtomicBool::new(false),
@@ -215,6 +218,12 @@ impl Engine {
         let next = |last: u64| Some(now.max(last.saturating_add(1)));
         let last = self.message_time.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         Timestamp::from_millis(now.max(last.unwrap_or(now).saturating_add(1)))
+    }
+
+    /// A message of that time is there.
+    pub(crate) fn sent_before(&self, at: Option<Timestamp>) {
+        let at = at.map_or(0, Timestamp::as_millis);
+        self.message_time.fetch_max(at, Ordering::AcqRel);
     }
 
     /// Orders what is taken note of.

@@ -6,6 +6,7 @@ use resurge_store::{Batch, Guard, Key};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
+use crate::keys::Keys;
 use crate::payload::Payload;
 use crate::record::{CancelReason, Outcome};
 use crate::runs::{self, Live};
@@ -62,6 +63,7 @@ impl Engine {
         message: &Message,
     ) -> Result<()> {
         let live_key = self.keys.live(run)?;
+        self.know_messages().await?;
         loop {
             let Some(stored) = self.store.get(&live_key).await.map_err(FlowError::store(run))?
             else {
@@ -91,6 +93,7 @@ impl Engine {
     ) -> Result<Option<String>> {
         let Message::Signal { name, .. } = signal else { return Ok(None) };
         let (live_key, sent_key) = (self.keys.live(run)?, self.keys.sent(run, id)?);
+        self.know_messages().await?;
         let sent = Sent { name: name.clone() };
         let sent = runs::store(&sent_key, &sent).map_err(FlowError::store(run))?;
         loop {
@@ -155,6 +158,13 @@ impl Engine {
         Ok(true)
     }
 
+    /// Before the first message is sent: what lies in the inboxes was sent before it, whatever the
+    /// clock says.
+    async fn know_messages(&self) -> Result<()> {
+        self.messages_known.get_or_try_init(async || self.addressees().await.map(drop)).await?;
+        Ok(())
+    }
+
     /// The runs that have messages.
     pub(crate) async fn addressees(&self) -> Result<BTreeSet<String>> {
         let mut runs = BTreeSet::new();
@@ -163,6 +173,7 @@ impl Engine {
             let page = self.store.scan(next, resurge_store::ScanOptions::new().keys_only()).await;
             let page = page.map_err(FlowError::store(""))?;
             for entry in &page.entries {
+                self.sent_before(Keys::sent_at(&entry.key));
                 let run = entry.key.bytes().split(|byte| *byte == 0).next().unwrap_or_default();
                 if let Ok(run) = std::str::from_utf8(run)
                     && !runs.contains(run)
@@ -172,6 +183,8 @@ impl Engine {
             }
             range = page.next;
         }
+        // Refused while the first message waits for just that.
+        let _ = self.messages_known.set(());
         Ok(runs)
     }
 

@@ -68,6 +68,13 @@ impl Keys {
         self.inbox.key(key).map_err(FlowError::store(run))
     }
 
+    /// When a message was sent.
+    pub(crate) fn sent_at(key: &Key) -> Option<Timestamp> {
+        let end = key.bytes().iter().position(|byte| *byte == 0)?;
+        let at = key.bytes().get(end + 1..)?.first_chunk::<8>()?;
+        Some(Timestamp::from_millis(u64::from_be_bytes(*at)))
+    }
+
     /// The run a message is for.
     pub(crate) fn message_of(key: &Key) -> Option<&str> {
         let end = key.bytes().iter().position(|byte| *byte == 0)?;

@@ -137,3 +137,28 @@ fn ids_go_with_the_run() {
         assert_eq!(ids().await, 0);
     });
 }
+
+/// Within a millisecond many are sent; and a clock may be put back while the process is down.
+#[test]
+fn what_is_sent_after_a_restart_comes_after_what_was_sent_before() {
+    let w = World::new();
+    w.life(async |flows| {
+        let flow = w.register(&flows, "collects", collects);
+        flows.start().await.unwrap();
+        let run = flow.start("r", ()).await.unwrap();
+        run.pause().await.unwrap();
+        for word in ["1", "2", "3", "4"] {
+            run.signal("word", word).await.unwrap();
+        }
+    });
+    // Sent before anything is started, and after.
+    w.life(async |flows| flows.run::<()>("r").signal("word", "5").await.unwrap());
+    w.life(async |flows| {
+        let flow = w.register(&flows, "collects", collects);
+        flows.start().await.unwrap();
+        let run = flow.run("r");
+        run.signal("word", "6").await.unwrap();
+        run.unpause().await.unwrap();
+        assert_eq!(w.run(run.result()).await.unwrap(), ["1", "2", "3", "4", "5", "6"]);
+    });
+}
