@@ -314,7 +314,11 @@ impl Machine {
 
     fn has_intensity_left(&self, now: At) -> bool {
         let intensity = &self.config.intensity;
-        let recent = |at: &&Timestamp| now.wall.saturating_since(**at) <= intensity.period;
+        // Both ways: a clock that was set back by a year must not count them for a year.
+        let recent = |at: &&Timestamp| {
+            let (since, until) = (now.wall.saturating_since(**at), at.saturating_since(now.wall));
+            since.max(until) <= intensity.period
+        };
         let recent = self.history.beginnings.iter().filter(recent).count();
         recent < usize::try_from(intensity.repairs).unwrap_or(usize::MAX)
     }

@@ -272,6 +272,22 @@ fn c76_one_exactly_a_period_old_still_counts() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_gives_nobody_up_for_as_long() {
+    let intensity = Intensity { repairs: 1, period: Duration::from_secs(5) };
+    for (back, begins) in [(5_000, false), (5_001, true), (900_000, true)] {
+        let mut desk = Desk::new(SupervisorConfig { intensity: intensity.clone(), ..config() });
+        desk.opens().attempt(&["a"], failed());
+        // Time goes on, and the wall's is another one.
+        desk.wait(1_000);
+        let mut now = desk.now();
+        now.wall = Timestamp::from_millis(desk.ms - 1_000 - back);
+        let failure = desk.machine.due(State::Open, now).unwrap();
+        let begun = desk.machine.begin(State::Open, now, failure, vec![Arc::from("a")]);
+        assert_eq!(begun.is_some(), begins, "set back by {back} ms");
+    }
+}
+
+#[test]
 fn the_intensity_counts_also_what_was_before_it_was_well() {
     let intensity = Intensity { repairs: 2, period: Duration::from_secs(3_600) };
     let mut desk = Desk::new(SupervisorConfig { intensity, ..config() });
