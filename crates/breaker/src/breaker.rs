@@ -13,6 +13,7 @@ use crate::error::{ConfigError, Rejected};
 use crate::event::Events;
 use crate::machine::{BreakerRecord, Restored};
 use crate::permit::{Pass, Permit};
+use crate::share::Root;
 use crate::shared::Shared;
 use crate::stage::StagedTransition;
 use crate::state::{Mode, State};
@@ -33,7 +34,7 @@ use crate::state::{Mode, State};
 /// ```
 #[derive(Clone)]
 pub struct Breaker {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) root: Arc<Root>,
 }
 
 impl Breaker {
@@ -49,7 +50,7 @@ impl Breaker {
 
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
-        &self.shared.name
+        &self.root.shared.name
     }
 
     /// The right to one call, now or not at all. A few nanoseconds when closed.
@@ -58,18 +59,18 @@ impl Breaker {
     /// [`Rejected`] with when to try again, if that is known.
     #[inline]
     pub fn acquire(&self) -> Result<Permit, Rejected> {
-        let shared = &*self.shared;
+        let shared = &*self.root.shared;
         let ticket = match shared.engine.admit_plain(shared) {
             Some(ticket) => ticket,
             None => shared.admit_otherwise()?,
         };
-        Ok(Permit(Pass::new(Arc::clone(&self.shared), ticket)))
+        Ok(Permit(Pass::new(self.root.share(), ticket)))
     }
 
     /// The same without sharing ownership.
     #[inline]
     pub(crate) fn pass(&self) -> Result<Pass<&Shared>, Rejected> {
-        let shared = &*self.shared;
+        let shared = &*self.root.shared;
         let ticket = match shared.engine.admit_plain(shared) {
             Some(ticket) => ticket,
             None => shared.admit_otherwise()?,
@@ -79,18 +80,23 @@ impl Breaker {
 
     /// Why a call would be rejected now; none when it would be admitted. Takes nothing, counts nothing.
     pub fn check(&self) -> Option<Rejected> {
-        self.shared.engine.peek(&*self.shared).err().map(|refusal| self.shared.rejected(refusal))
+        self.root
+            .shared
+            .engine
+            .peek(&*self.root.shared)
+            .err()
+            .map(|refusal| self.root.shared.rejected(refusal))
     }
 
     /// What calls meet now: an open circuit whose time is over is [`State::HalfOpen`], also before the
     /// next call makes it so; forced open is [`State::Open`], disabled [`State::Closed`].
     pub fn state(&self) -> State {
-        self.shared.engine.state(&*self.shared)
+        self.root.shared.engine.state(&*self.root.shared)
     }
 
     /// The mode.
     pub fn mode(&self) -> Mode {
-        self.shared.engine.mode()
+        self.root.shared.engine.mode()
     }
 
     /// When to try again at the earliest; none when calls are admitted, or nobody knows.
@@ -100,7 +106,7 @@ impl Breaker {
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<BreakerConfig> {
-        self.shared.engine.read(|machine| Arc::clone(&machine.config))
+        self.root.shared.engine.read(|machine| Arc::clone(&machine.config))
     }
 
     /// Takes over another configuration. State, times and attempts stay; so do the counts, unless a
@@ -111,29 +117,30 @@ impl Breaker {
     /// Nothing is changed then.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
         config.check()?;
-        if config.half_open.automatic && self.shared.runtime.is_none() {
+        if config.half_open.automatic && self.root.shared.runtime.is_none() {
             return Err(ConfigError::new("half_open.automatic", "needs a tokio runtime"));
         }
-        self.shared.engine.reconfigure(Arc::new(config), &*self.shared)?;
-        self.shared.start_timer();
+        self.root.shared.engine.reconfigure(Arc::new(config), &*self.root.shared)?;
+        self.root.shared.start_timer();
         Ok(())
     }
 
     /// Everything that happens from now on, in order.
     pub fn subscribe(&self) -> Events {
-        Events(self.shared.events.subscribe())
+        Events(self.root.shared.events.subscribe())
     }
 
     /// What would be stored if it were persisted now.
     pub fn snapshot(&self) -> BreakerRecord {
-        let mut record = self.shared.engine.read(|machine| machine.record(&self.shared.name));
-        self.shared.add_totals(&mut record);
+        let mut record =
+            self.root.shared.engine.read(|machine| machine.record(&self.root.shared.name));
+        self.root.shared.add_totals(&mut record);
         record
     }
 
     /// How it was found in the store when it was built; none when it was not there.
     pub fn restored(&self) -> Option<&Restored> {
-        self.shared.restored.as_ref()
+        self.root.shared.restored.as_ref()
     }
 
     /// Resolves when everything that happened up to now survives a crash; at once without a store.
@@ -142,25 +149,25 @@ impl Breaker {
     /// # Errors
     /// The store's, when it will not be tried again.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        self.shared.flush().await
+        self.root.shared.flush().await
     }
 
     /// Puts what is not yet persisted into `batch`; see [`Permit::settle_into`] for a call's own
     /// transition. None when there is nothing to put there.
     pub fn stage(&self, store: &Store, batch: &mut Batch) -> Option<StagedTransition> {
-        self.shared.take_persist_ticket(store)?.write(batch)
+        self.root.shared.take_persist_ticket(store)?.write(batch)
     }
 
     /// Notes the result of a health check, for [`metrics`](Self::metrics). Changes nothing else.
     pub fn note_health(&self, healthy: bool) {
-        self.shared.health.store(if healthy { 2 } else { 1 }, Ordering::Relaxed);
+        self.root.shared.health.store(if healthy { 2 } else { 1 }, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Breaker");
-        out.field("name", &self.shared.name).field("state", &self.state());
+        out.field("name", &self.root.shared.name).field("state", &self.state());
         out.field("mode", &self.mode()).finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ use crate::machine::{BreakerRecord, Machine, nanos};
 use crate::meters::Meters;
 use crate::persist::{Persist, namespace};
 use crate::record;
+use crate::share::Root;
 use crate::shared::Shared;
 use crate::transition::At;
 
@@ -222,7 +223,7 @@ impl BreakerBuilder {
             shared.emit(BreakerEvent::Restored(restored.clone()));
         }
         shared.start_timer();
-        Breaker { shared }
+        Breaker { root: Arc::new(Root::new(shared)) }
     }
 }
 

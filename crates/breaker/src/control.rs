@@ -23,12 +23,12 @@ impl Breaker {
     /// this long from now on.
     pub fn trip_for(&self, why: &str, open_for: Duration) {
         self.command(|machine, now| machine.trip(why, Some(open_for), now));
-        self.shared.start_timer();
+        self.root.shared.start_timer();
     }
 
     /// Opens the circuit until this moment.
     pub fn trip_until(&self, why: &str, until: Timestamp) {
-        let open_for = until.saturating_since(self.shared.clock.now());
+        let open_for = until.saturating_since(self.root.shared.clock.now());
         self.trip_for(why, open_for);
     }
 
@@ -53,7 +53,7 @@ impl Breaker {
     /// circuit; from the others it comes back as it was. Back to active, the rules are looked at right
     /// away.
     pub fn set_mode(&self, mode: Mode) {
-        let shared = &*self.shared;
+        let shared = &*self.root.shared;
         shared.engine.set_mode(mode, shared.at(), shared);
     }
 
@@ -66,8 +66,8 @@ impl Breaker {
     }
 
     pub(crate) fn command<R>(&self, change: impl FnOnce(&mut Machine, At) -> R) -> R {
-        let now = self.shared.at();
-        let shared = &*self.shared;
+        let now = self.root.shared.at();
+        let shared = &*self.root.shared;
         shared.engine.command(now, shared, |machine| {
             machine.tick(now);
             change(machine, now)

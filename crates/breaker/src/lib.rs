@@ -18,6 +18,7 @@ mod registry;
 mod repair;
 mod report;
 mod run;
+mod share;
 mod shared;
 mod stage;
 mod state;

@@ -9,6 +9,7 @@ use resurge_store::{Batch, Store};
 use crate::engine::Ticket;
 use crate::machine::Admission;
 use crate::outcome::{Classify, FailureKind, Outcome};
+use crate::share::Share;
 use crate::shared::Shared;
 use crate::stage::StagedTransition;
 
@@ -59,7 +60,7 @@ impl<H: Deref<Target = Shared>> Drop for Pass<H> {
 /// # Ok::<(), resurge_breaker::Rejected>(())
 /// ```
 #[must_use = "dropping it says that the call was given up"]
-pub struct Permit(pub(crate) Pass<Arc<Shared>>);
+pub struct Permit(pub(crate) Pass<Share>);
 
 impl Permit {
     /// The call worked.
@@ -98,7 +99,7 @@ impl Permit {
         store: &Store,
         batch: &mut Batch,
     ) -> Option<StagedTransition> {
-        let shared = Arc::clone(&self.0.host);
+        let shared = Arc::clone(self.0.host.shared());
         // ORDER: the ticket first, so that the queue does not take what this call causes.
         let ticket = shared.take_persist_ticket(store);
         self.0.settle(outcome);

@@ -20,6 +20,7 @@ use crate::error::BuildError;
 use crate::machine::{BreakerRecord, nanos};
 use crate::persist::namespace;
 use crate::record;
+use crate::share::Root;
 
 /// Options of a [`BreakerRegistry`].
 #[derive(Clone, Debug, PartialEq)]
@@ -322,10 +323,10 @@ impl<K> Kept<K> {
 impl Breaker {
     /// Nobody holds it, and a new one would be the same.
     fn is_forgettable(&self) -> bool {
-        let now = self.shared.at();
-        Arc::strong_count(&self.shared) == 1
-            && self.shared.engine.read(|machine| machine.is_fresh(now))
-            && self.shared.engine.view(now.ns).streak == 0
+        let now = self.root.shared.at();
+        Root::is_alone(&self.root)
+            && self.root.shared.engine.read(|machine| machine.is_fresh(now))
+            && self.root.shared.engine.view(now.ns).streak == 0
     }
 }
 

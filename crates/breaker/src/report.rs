@@ -112,7 +112,7 @@ impl Shared {
 impl Breaker {
     /// Everything there is to know at this moment. What is old expires before it is shown.
     pub fn metrics(&self) -> BreakerMetrics {
-        let shared = &*self.shared;
+        let shared = &*self.root.shared;
         let now = shared.at();
         let state = self.state();
         let view = shared.engine.view(now.ns);

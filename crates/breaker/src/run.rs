@@ -71,14 +71,14 @@ impl Breaker {
         classify: &impl Classify<T, E>,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, BreakerError<E>> {
-        if self.shared.engine.waits() {
+        if self.root.shared.engine.waits() {
             // Waiting is no rejection: none is counted, however often somebody else is faster.
-            let Ok(ticket) = self.shared.engine.admit(&*self.shared) else {
+            let Ok(ticket) = self.root.shared.engine.admit(&*self.root.shared) else {
                 let wait_at_most = self.config().wait_at_most;
                 let permit = self.ready_in_time(wait_at_most).await?;
                 return self.await_with(permit.0, classify, call).await;
             };
-            return self.await_with(Pass::new(&*self.shared, ticket), classify, call).await;
+            return self.await_with(Pass::new(&*self.root.shared, ticket), classify, call).await;
         }
         let pass = self.pass()?;
         self.await_with(pass, classify, call).await
@@ -93,13 +93,13 @@ impl Breaker {
     where
         H: std::ops::Deref<Target = Shared>,
     {
-        let result = match self.shared.engine.call_timeout() {
+        let result = match self.root.shared.engine.call_timeout() {
             None => call.await,
             Some(after) => {
-                let sleep = self.shared.clock.sleep(after);
+                let sleep = self.root.shared.clock.sleep(after);
                 let Some(result) = first_of_two(call, sleep).await else {
                     pass.settle(Outcome::Failure(FailureKind::Timeout));
-                    let name = Arc::clone(&self.shared.name);
+                    let name = Arc::clone(&self.root.shared.name);
                     return Err(BreakerError::TimedOut(TimedOut { name, after }));
                 };
                 result

@@ -1,6 +1,5 @@
 //! The other side of failing fast: waiting until the circuit lets a call through.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use resurge_store::Monotonic;
@@ -17,8 +16,8 @@ impl Breaker {
         loop {
             self.admissible().await;
             // Somebody may have been faster; waiting is no rejection, so none is counted.
-            if let Ok(ticket) = self.shared.engine.admit(&*self.shared) {
-                return Permit(Pass::new(Arc::clone(&self.shared), ticket));
+            if let Ok(ticket) = self.root.shared.engine.admit(&*self.root.shared) {
+                return Permit(Pass::new(self.root.share(), ticket));
             }
         }
     }
@@ -26,15 +25,15 @@ impl Breaker {
     /// Waits until a call would be admitted, and takes nothing: somebody else may be faster. Cancel safe.
     pub async fn admissible(&self) {
         loop {
-            let moved = self.shared.moved.notified();
+            let moved = self.root.shared.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let Err(refusal) = self.shared.engine.peek(&*self.shared) else { return };
+            let Err(refusal) = self.root.shared.engine.peek(&*self.root.shared) else { return };
             match refusal.until_ns.or_else(|| self.hung_at_ns()) {
                 None => moved.await,
                 Some(until) => {
                     let until = Monotonic::from_origin(Duration::from_nanos(until));
-                    first_of_two(moved, self.shared.clock.sleep_until(until)).await;
+                    first_of_two(moved, self.root.shared.clock.sleep_until(until)).await;
                 }
             }
         }
@@ -42,9 +41,9 @@ impl Breaker {
 
     /// Waits as the configuration says: not at all, or up to `wait_at_most`.
     pub(crate) async fn ready_in_time(&self, wait_at_most: Duration) -> Result<Permit, Rejected> {
-        let deadline = self.shared.clock.monotonic().saturating_add(wait_at_most);
+        let deadline = self.root.shared.clock.monotonic().saturating_add(wait_at_most);
         let ready = self.ready();
-        let sleep = self.shared.clock.sleep_until(deadline);
+        let sleep = self.root.shared.clock.sleep_until(deadline);
         tokio::pin!(ready);
         match first_of_two(ready, sleep).await {
             Some(permit) => Ok(permit),
@@ -56,10 +55,10 @@ impl Breaker {
     /// Resolves when the circuit rejects calls.
     pub(crate) async fn rejecting(self) {
         loop {
-            let moved = self.shared.moved.notified();
+            let moved = self.root.shared.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if self.shared.engine.peek(&*self.shared).is_err() {
+            if self.root.shared.engine.peek(&*self.root.shared).is_err() {
                 return;
             }
             moved.await;
@@ -69,6 +68,7 @@ impl Breaker {
     /// When the probes that keep others out are given up.
     fn hung_at_ns(&self) -> Option<u64> {
         let until = self
+            .root
             .shared
             .engine
             .read(|machine| (machine.state() == State::HalfOpen).then(|| machine.until_ns()));

@@ -14,7 +14,7 @@ use super::refused::{OnRefused, Refused};
 use crate::error::TimedOut;
 use crate::outcome::{Classify, FailureKind, Outcome};
 use crate::permit::Pass;
-use crate::shared::Shared;
+use crate::share::Share;
 
 type Timeout = (Duration, BoxFuture<'static, ()>);
 
@@ -34,7 +34,7 @@ pin_project! {
         Running {
             #[pin]
             future: F,
-            pass: Option<Pass<Arc<Shared>>>,
+            pass: Option<Pass<Share>>,
             timeout: Option<Timeout>,
             classify: C,
         },
@@ -45,7 +45,7 @@ pin_project! {
 impl<F, C, R> BreakerFuture<F, C, R> {
     pub(super) fn running(
         future: F,
-        pass: Pass<Arc<Shared>>,
+        pass: Pass<Share>,
         timeout: Option<Timeout>,
         classify: C,
         refused: R,

@@ -1,7 +1,6 @@
 //! A service behind a breaker.
 
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use resurge_store::{BoxFuture, Monotonic};
@@ -80,14 +79,14 @@ impl<S, C, R> BreakerService<S, C, R> {
 
     /// Resolves when it is worth asking the circuit again, or with false at the deadline.
     fn wait_for_circuit(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let clock = &self.breaker.shared.clock;
+        let clock = &self.breaker.root.shared.clock;
         let deadline = *self.deadline.get_or_insert_with(|| {
             clock.monotonic().saturating_add(self.breaker.config().wait_at_most)
         });
         let breaker = &self.breaker;
         let wait = self.wait.get_or_insert_with(|| {
             let breaker = breaker.clone();
-            let sleep = breaker.shared.clock.sleep_until(deadline);
+            let sleep = breaker.root.shared.clock.sleep_until(deadline);
             let wait = async move { first_of_two(breaker.admissible(), sleep).await.is_some() };
             Mutex::new(Box::pin(wait) as BoxFuture<'static, bool>)
         });
@@ -116,7 +115,7 @@ where
     type Future = BreakerFuture<S::Future, C, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let waits = self.breaker.shared.engine.waits();
+        let waits = self.breaker.root.shared.engine.waits();
         while let Ready::No = self.ready {
             // ORDER: the circuit first; an inner service that is never ready must not hide it.
             if let Some(rejected) = self.breaker.check() {
@@ -129,8 +128,10 @@ where
                 Poll::Ready(Ok(())) if !waits => self.is(Ready::Inner),
                 Poll::Ready(Ok(())) => {
                     // Somebody may have been faster: then it waits on.
-                    if let Ok(ticket) = self.breaker.shared.engine.admit(&*self.breaker.shared) {
-                        let mut pass = Pass::new(Arc::clone(&self.breaker.shared), ticket);
+                    if let Ok(ticket) =
+                        self.breaker.root.shared.engine.admit(&*self.breaker.root.shared)
+                    {
+                        let mut pass = Pass::new(self.breaker.root.share(), ticket);
                         pass.begun = false;
                         self.is(Ready::Granted(Permit(pass)));
                     }
@@ -148,7 +149,7 @@ where
         let permit = match std::mem::replace(&mut self.ready, Ready::No) {
             Ready::Granted(mut permit) => {
                 // What passed since `poll_ready` is not the call's time.
-                permit.0.ticket.begin_now(&*self.breaker.shared);
+                permit.0.ticket.begin_now(&*self.breaker.root.shared);
                 Ok(permit)
             }
             Ready::No | Ready::Inner => self.breaker.acquire(),
@@ -158,7 +159,7 @@ where
             Ok(Permit(pass)) => pass,
             Err(rejected) => return BreakerFuture::refused(Refused::Rejected(rejected), refused),
         };
-        let shared = &self.breaker.shared;
+        let shared = &self.breaker.root.shared;
         let timeout = shared.engine.call_timeout();
         let timeout = timeout.map(|after| (after, shared.clock.sleep(after)));
         // A panic in here is the call's.
@@ -172,10 +173,10 @@ where
 impl Breaker {
     /// Counts a rejection that was decided before, with what is known about it now.
     fn refuse_as(&self, rejected: Rejected) -> Rejected {
-        if let Err(refusal) = self.shared.engine.peek(&*self.shared) {
-            return self.shared.reject(refusal);
+        if let Err(refusal) = self.root.shared.engine.peek(&*self.root.shared) {
+            return self.root.shared.reject(refusal);
         }
-        self.shared.count_rejection();
+        self.root.shared.count_rejection();
         Rejected { retry_after: Some(std::time::Duration::ZERO), ..rejected }
     }
 }

@@ -412,7 +412,11 @@ fn a_registry_forgets_only_what_is_idle_and_clean() {
     clock.advance(secs(3_600));
     let full = hosts.get("one more").unwrap_err();
     assert!(matches!(full, BuildError::RegistryFull { capacity: 4, .. }), "{full}");
+    // A call under way holds it, too.
+    let permit = held.acquire().unwrap();
     drop(held);
+    assert!(hosts.get("one more").is_err());
+    permit.success();
     hosts.get("one more").unwrap();
     assert_eq!(hosts.len(), 4);
     assert_eq!(hosts.get("open").unwrap().state(), State::HalfOpen);
