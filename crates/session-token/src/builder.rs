@@ -247,7 +247,7 @@ impl SessionBuilder {
     }
 
     /// How often expired sessions are removed in the background, give or take a tenth; every minute by default, `None` for
-    /// never. Needs a tokio runtime. Not with storage of your own, which forgets by itself.
+    /// never. At most 10,000 at once; when there are more, it goes on a second later. Needs a tokio runtime. Not with storage of your own, which forgets by itself.
     pub fn cleanup_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.cleanup_interval = interval.into();
         self

@@ -210,6 +210,32 @@ async fn what_cannot_be_read_keeps_nothing_behind_it_and_no_call_goes_over_all_o
     assert_eq!((report.failed, report.more), (0, false), "{report:?}");
 }
 
+#[tokio::test]
+async fn the_background_goes_on_soon_when_there_was_more_than_a_run_takes() {
+    const PER_RUN: u64 = 10_000;
+    let (clock, store) = (VirtualClock::new(), Store::memory());
+    create(&over(store.clone(), &clock), 10_500).await;
+    let key: Vec<u8> = (0..32).collect();
+    let builder = SessionManager::builder(store.with_clock(clock.clone())).key(1, &key);
+    let sessions = builder.cleanup_interval(Duration::from_secs(600)).build().unwrap();
+    let sleeps = async || {
+        while clock.sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    for (pause, cleaned) in [(661, PER_RUN), (2, 10_500), (2, 10_500)] {
+        sleeps().await;
+        clock.advance(Duration::from_secs(pause));
+        sleeps().await;
+        assert_eq!(sessions.stats().cleaned, cleaned);
+    }
+    // Everything is gone; the next run comes after the interval.
+    sessions.create("alice").await.unwrap();
+    clock.advance(Duration::from_secs(400));
+    sleeps().await;
+    assert_eq!(sessions.stats().cleaned, 10_500);
+}
+
 fn clock_start() -> resurge_store::Timestamp {
     use resurge_store::Clock;
     VirtualClock::new().now()

@@ -61,9 +61,14 @@ fn run_tokens(quick: bool) -> Result<()> {
     tables.extend(tokens::verify(&peers)?);
     tables.extend(tokens::sealed(&peers)?);
     tables.extend(tokens::sessions()?);
-    for _ in 0..rounds {
+    for round in 0..rounds {
         floor.iter_mut().for_each(Case::round);
-        tables.iter_mut().flat_map(|(_, cases)| cases).for_each(Case::round);
+        for (title, cases) in &mut tables {
+            // A call of some of these takes longer than a whole round of the others.
+            if *title != tokens::GARBAGE_TITLE || round % 20 == 0 {
+                cases.iter_mut().for_each(Case::round);
+            }
+        }
     }
     let mac = floor.first().map_or(f64::NAN, Case::alone);
     show("floor", &floor, mac);

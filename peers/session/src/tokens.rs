@@ -25,6 +25,7 @@ pub const KEY: [u8; 32] = [
 /// What a reference token says, without its MAC; the others get as much to carry.
 const SAID: [u8; 50] = [0x5a; 50];
 const GARBAGE: usize = 1 << 20;
+pub const GARBAGE_TITLE: &str = "1 MiB of garbage";
 /// base62 takes the square of the length: 1 MiB would be a minute.
 const GARBAGE_BASE62: usize = 16 << 10;
 
@@ -198,7 +199,7 @@ pub fn verify(peers: &Arc<Peers>) -> Result<[(&'static str, Vec<Case>); 3]> {
     Ok([
         ("verify a good token", cases(good, true, "branca")),
         ("a token with a wrong MAC", cases(bad, false, "branca")),
-        ("1 MiB of garbage", cases(garbage, false, "branca, 16 KiB only")),
+        (GARBAGE_TITLE, cases(garbage, false, "branca, 16 KiB only")),
     ])
 }
 

@@ -8,16 +8,21 @@ use super::{Core, SessionManager};
 use crate::error::{Result, SessionError};
 use crate::indexed::CleanupReport;
 
-/// What one run in the background removes at most; the next one goes on.
+/// What one run in the background looks at at most; the next one goes on.
 const PER_RUN: u64 = 10_000;
+/// And comes so soon when there was more, so that no more expire than are removed.
+const GOES_ON_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn run(core: &Arc<Core>, interval: Duration) -> impl Future<Output = ()> + use<> {
     let (clock, stop) = (Arc::clone(core.backend.clock()), Arc::clone(&core.stop));
     // Not a handle: a manager that nobody has any more ends, and its task with it.
     let core: Weak<Core> = Arc::downgrade(core);
     async move {
+        let mut more = false;
         loop {
-            let Some(pause) = core.upgrade().map(|core| core.jittered(interval)) else { return };
+            let longest = if more { interval.min(GOES_ON_AFTER) } else { interval };
+            let Some(pause) = core.upgrade().map(|core| core.jittered(longest)) else { return };
+            more = false;
             tokio::select! {
                 biased;
                 () = stop.notified() => return,
@@ -25,13 +30,13 @@ pub(super) fn run(core: &Arc<Core>, interval: Duration) -> impl Future<Output = 
             }
             let Some(core) = core.upgrade() else { return };
             match core.cleanup(PER_RUN).await {
-                Ok(report) if report.failed > 0 => {
-                    tracing::warn!(
-                        failed = report.failed,
-                        "sessions that cannot be read were left"
-                    );
+                Ok(report) => {
+                    more = report.more;
+                    if report.failed > 0 {
+                        let failed = report.failed;
+                        tracing::warn!(failed, "sessions that cannot be read were left");
+                    }
                 }
-                Ok(_) => {}
                 Err(SessionError::Closed) => return,
                 // The next run tries again.
                 Err(error) => tracing::warn!(class = error.class(), "cleanup of sessions failed"),
