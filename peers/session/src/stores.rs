@@ -90,7 +90,7 @@ impl Bench {
         self.row("get", |laps| gets(Arc::clone(&store), laps))?;
         self.row("save, changed", |laps| inserts(Arc::clone(&store), laps, None))?;
         if let Some(db) = flush {
-            // Alone: with 64 of them in flight sled did not come back within two minutes.
+            // Alone: with 8 or 64 of them in flight a run hung for more than a minute.
             let task = |laps| inserts(Arc::clone(&store), laps, Some(db.clone()));
             self.row_of("save, changed, flush_async", &IN_FLIGHT[..1], task)?;
         }
