@@ -39,7 +39,7 @@ pub enum AlertKind {
     },
     /// It takes too long until the circuit closes. Over when it does.
     RecoveryTime {
-        /// How long it was not closed.
+        /// How long it was not closed. Like `500ms` in JSON, whole milliseconds in the trail on disk.
         #[serde(with = "crate::audit::millis")]
         down_for: Duration,
     },

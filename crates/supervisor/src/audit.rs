@@ -63,7 +63,7 @@ pub enum AuditEvent {
         strategy: Arc<str>,
         /// How.
         outcome: AttemptOutcome,
-        /// How long it took.
+        /// How long it took. Like `500ms` in JSON, whole milliseconds in the trail on disk.
         #[serde(with = "millis")]
         took: Duration,
     },
@@ -95,7 +95,7 @@ pub enum AttemptOutcome {
     Succeeded,
     /// Calls are suspended this long.
     Waiting {
-        /// From the end of the attempt.
+        /// From the end of the attempt. Like `500ms` in JSON, whole milliseconds in the trail on disk.
         #[serde(with = "millis")]
         suspended: Duration,
     },
@@ -159,17 +159,46 @@ impl AuditTrail {
     }
 }
 
-/// `#[serde(with)]` for a `Duration`: whole milliseconds.
+/// `#[serde(with)]` for a `Duration`: whole milliseconds on disk, `500ms` for people.
 pub(crate) mod millis {
+    use std::fmt;
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    use crate::status::ShownDuration;
 
     pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            return to.collect_str(&ShownDuration(*value));
+        }
         to.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
     }
 
+    struct EitherForm;
+
+    impl Visitor<'_> for EitherForm {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("whole milliseconds, or a duration like `500ms`")
+        }
+
+        fn visit_u64<E: Error>(self, millis: u64) -> Result<Duration, E> {
+            Ok(Duration::from_millis(millis))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text).map_err(E::custom)
+        }
+    }
+
+    // Either form from whatever it is: what buffers a value forgets whether it was meant for people.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_millis)
+        from.deserialize_any(EitherForm)
     }
 }
+
+#[cfg(test)]
+mod tests;

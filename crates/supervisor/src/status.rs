@@ -13,13 +13,31 @@ use crate::alert::AlertKind;
 use crate::audit::AttemptOutcome;
 use crate::health::HealthReport;
 
-/// A duration, shown like `50ms`.
+/// A duration, shown like `50ms`: in whole milliseconds; what is shorter in whole microseconds, or nanoseconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use resurge_supervisor::ShownDuration;
+/// let shown = |nanos| ShownDuration(Duration::from_nanos(nanos)).to_string();
+/// assert_eq!(shown(50_203_005), "50ms");
+/// assert_eq!(shown(61_234_567_890), "1m 1s 234ms");
+/// assert_eq!(shown(203_005), "203us");
+/// assert_eq!(shown(5), "5ns");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShownDuration(pub Duration);
 
 impl fmt::Display for ShownDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        let nanos = self.0.subsec_nanos();
+        let unit = match self.0 {
+            at_least if at_least >= Duration::from_millis(1) => 1_000_000,
+            at_least if at_least >= Duration::from_micros(1) => 1_000,
+            _ => 1,
+        };
+        // Less than the whole: a remainder of it.
+        let shown = self.0.saturating_sub(Duration::from_nanos((nanos % unit).into()));
+        humantime::format_duration(shown).fmt(f)
     }
 }
 
