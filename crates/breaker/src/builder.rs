@@ -218,7 +218,7 @@ impl BreakerBuilder {
             restored,
             me: me.clone(),
         });
-        shared.meters.show(state);
+        shared.meters.show(Some(state));
         if let Some(restored) = &shared.restored {
             shared.emit(BreakerEvent::Restored(restored.clone()));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram};
+use parking_lot::Mutex;
 
 use crate::state::State;
 use crate::transition::Transition;
@@ -19,6 +20,8 @@ pub(crate) struct Meters {
     pub(crate) duration: Histogram,
     pub(crate) store_errors: Counter,
     states: [(State, Gauge); 4],
+    /// What it adds to the gauges: others of the same label add theirs.
+    shown: Mutex<Option<State>>,
 }
 
 impl Meters {
@@ -44,6 +47,7 @@ impl Meters {
             duration: metrics::histogram!("resurge_breaker_call_seconds", "breaker" => breaker()),
             store_errors: metrics::counter!("resurge_breaker_store_errors_total", "breaker" => breaker()),
             states: State::ALL.map(state),
+            shown: Mutex::new(None),
             label,
         }
     }
@@ -59,13 +63,24 @@ impl Meters {
             "reason" => reason.as_str()
         )
         .increment(1);
-        self.show(*to);
+        self.show(Some(*to));
     }
 
-    /// 1 for the state it is in, 0 for every other.
-    pub(crate) fn show(&self, now: State) {
+    /// Counts it among the breakers in that state, and no longer among those in the one before.
+    pub(crate) fn show(&self, now: Option<State>) {
+        let before = std::mem::replace(&mut *self.shown.lock(), now);
         for (state, gauge) in &self.states {
-            gauge.set(if *state == now { 1.0 } else { 0.0 });
+            match (before == Some(*state), now == Some(*state)) {
+                (false, true) => gauge.increment(1.0),
+                (true, false) => gauge.decrement(1.0),
+                _ => {}
+            }
         }
+    }
+}
+
+impl Drop for Meters {
+    fn drop(&mut self) {
+        self.show(None);
     }
 }

@@ -34,6 +34,9 @@ pub struct RegistryOptions {
     pub idle_ttl: Duration,
     /// What to do with stored states that cannot be used.
     pub on_unreadable: OnUnreadable,
+    /// True: each breaker's metrics have its own name as their label. False (default): all of them the
+    /// registry's, so that there are few labels however many keys there are.
+    pub label_each: bool,
 }
 
 impl Default for RegistryOptions {
@@ -43,6 +46,7 @@ impl Default for RegistryOptions {
             capacity: 10_000,
             idle_ttl: Duration::from_secs(3_600),
             on_unreadable: OnUnreadable::Fail,
+            label_each: false,
         }
     }
 }
@@ -69,6 +73,13 @@ impl RegistryOptions {
         self
     }
 
+    /// With a label of its own for each breaker's metrics, or without.
+    #[must_use]
+    pub fn label_each(mut self, each: bool) -> Self {
+        self.label_each = each;
+        self
+    }
+
     /// With this answer to stored states that cannot be used.
     #[must_use]
     pub fn on_unreadable(mut self, then: OnUnreadable) -> Self {
@@ -82,7 +93,8 @@ impl RegistryOptions {
 ///
 /// What is forgotten would have been made the same again: only breakers that are closed and active,
 /// have seen no failure since the last success, remember no openings, and that nobody holds.
-/// All breakers of a registry share one value of the metrics' label: the registry's name.
+/// All breakers of a registry share one value of the metrics' label: the registry's name; unless
+/// [`label_each`](RegistryOptions::label_each) says otherwise.
 ///
 /// ```
 /// use resurge_breaker::{BreakerRegistry, RegistryOptions};
@@ -234,9 +246,11 @@ impl<K: Eq + Hash> BreakerRegistry<K> {
             return Err(BuildError::RegistryFull { registry, capacity });
         }
         let name = format!("{}/{key}", self.name);
+        let label =
+            if self.options.label_each { name.as_str().into() } else { Arc::clone(&self.name) };
         let builder = BreakerBuilder::new(name.as_str().into())
             .config(config())
-            .metrics_label(Arc::clone(&self.name))
+            .metrics_label(label)
             .shared_clock(Arc::clone(&self.clock));
         let breaker = match &self.store {
             None => builder.build()?,

@@ -13,7 +13,10 @@ use crate::shared::Shared;
 use crate::state::{Mode, State};
 use crate::transition::Reason;
 
-/// Everything there is to know about a breaker at one moment.
+mod shown;
+
+/// Everything there is to know about a breaker at one moment. Serialises for people: moments like
+/// `2024-01-01T12:00:00.000Z`, durations like `1m 2s 500ms`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct BreakerMetrics {
@@ -33,25 +36,33 @@ pub struct BreakerMetrics {
     /// Failures of all of them, as a fraction; 0 before the first. What rules look at is in `window`.
     pub failure_rate: f64,
     /// The last failure.
+    #[serde(serialize_with = "shown::times")]
     pub last_failure: Option<Timestamp>,
     /// A success that was noticed, at most 64 of each thread before the last one; the last one when
     /// calls are timed.
+    #[serde(serialize_with = "shown::times")]
     pub last_success: Option<Timestamp>,
     /// The last change of state, or when it was built.
+    #[serde(serialize_with = "shown::time")]
     pub state_change_time: Timestamp,
     /// How long it was not closed, in all.
+    #[serde(serialize_with = "shown::duration")]
     pub circuit_open_time: Duration,
     /// The last health check somebody noted.
     pub health_check_success: Option<bool>,
     /// When calls are admitted again, if they are not and it is known.
+    #[serde(serialize_with = "shown::times")]
     pub next_retry_time: Option<Timestamp>,
     /// Changes of state since it was built.
     pub state_changes: u64,
     /// Closed since.
+    #[serde(serialize_with = "shown::times")]
     pub up_since: Option<Timestamp>,
     /// Not closed since.
+    #[serde(serialize_with = "shown::times")]
     pub down_since: Option<Timestamp>,
     /// How long that is, by a clock nobody sets.
+    #[serde(serialize_with = "shown::durations")]
     pub down_for: Option<Duration>,
     /// What the first rule with a window sees; half-open, the probes; open, what it saw last.
     pub window: WindowMetrics,

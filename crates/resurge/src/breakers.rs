@@ -19,14 +19,17 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(options: RegistryOptions) -> Self {
+    pub(crate) fn new(options: Option<RegistryOptions>) -> Self {
+        // An app has few breakers, with names its programmer gave them: which one is open should be seen.
+        let options = options.unwrap_or_else(|| RegistryOptions::default().label_each(true));
         Self { options, registry: OnceCell::new() }
     }
 }
 
 impl Resurge {
     /// The breaker called `name`: the same one for everybody who asks, as it was before a crash. A step
-    /// of a flow goes through it with `.through(&breaker)`. Keep it where it is used often.
+    /// of a flow goes through it with `.through(&breaker)`, an HTTP service by [`BreakerLayer`](crate::BreakerLayer). Keep it
+    /// where it is used often. In errors, metrics and the status it is called `app/` and that name.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,7 +48,20 @@ impl Resurge {
         Ok(self.breakers().await?.get(name)?)
     }
 
-    /// The same, made with this configuration if there is none of that name yet.
+    /// The same, made with this configuration if nobody asked for one of that name yet; what was open before a restart stays
+    /// so, and has this configuration from here on. To change the one of a breaker that was asked for:
+    /// [`reconfigure`](Breaker::reconfigure).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use resurge::BreakerConfig;
+    /// let app = resurge::Resurge::in_memory();
+    /// let config: BreakerConfig = serde_json::from_str(r#"{ "open": { "initial": "10s" } }"#)?; // a file's text
+    /// let search = app.breaker_with("search", config).await?;
+    /// assert_eq!(search.config().open.initial.as_secs(), 10);
+    /// # app.shutdown().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`breaker`](Self::breaker).

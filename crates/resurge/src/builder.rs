@@ -23,7 +23,7 @@ pub struct Builder {
     #[cfg(feature = "flow")]
     pub(crate) flows: resurge_flow::FlowsOptions,
     #[cfg(feature = "breaker")]
-    pub(crate) breakers: resurge_breaker::RegistryOptions,
+    pub(crate) breakers: Option<resurge_breaker::RegistryOptions>,
     #[cfg(feature = "supervisor")]
     pub(crate) supervisor: resurge_supervisor::SupervisorConfig,
     #[cfg(feature = "supervisor")]
@@ -77,11 +77,12 @@ impl Builder {
         self
     }
 
-    /// Options of the app's breakers: the configuration of those nobody gave another one, and how many.
+    /// Options of the app's breakers: the configuration of those nobody gave another one, and how many. Without this each has
+    /// its own label in the metrics ([`label_each`](resurge_breaker::RegistryOptions::label_each)): their names should be few.
     #[cfg(feature = "breaker")]
     #[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
     pub fn breakers(mut self, options: resurge_breaker::RegistryOptions) -> Self {
-        self.breakers = options;
+        self.breakers = Some(options);
         self
     }
 

@@ -90,15 +90,15 @@ pub use resurge_journal::{JournalOptions, Journaled, PlainMachine, StateMachine}
 #[cfg(feature = "seal")]
 #[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
 pub use resurge_seal::{KeyRing, Sealer, Sensitive, SensitivePolicy};
-#[cfg(feature = "session-token")]
-#[cfg_attr(docsrs, doc(cfg(feature = "session-token")))]
-pub use resurge_session_token::{ReusePolicy, SessionBuilder, SessionError, SessionManager, Token};
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use resurge_session_token::Recovery;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub use resurge_session_token::SessionLayer;
+#[cfg(feature = "session-token")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session-token")))]
+pub use resurge_session_token::{ReusePolicy, SessionBuilder, SessionError, SessionManager, Token};
 #[cfg(feature = "snapshot")]
 #[cfg_attr(docsrs, doc(cfg(feature = "snapshot")))]
 pub use resurge_snapshot::{SnapshotOptions, Snapshots};

@@ -8,7 +8,7 @@ use crate::status::PartStatus;
 
 impl Resurge {
     /// Sets up the sessions called `name` on the app's store. Their keys are those of the app's sealer, unless `configure`
-    /// gives others. Must be called inside a tokio runtime. Open a name once, and clone the manager.
+    /// gives others; a ring that is kept in the store, to be rotated, opens on [`store`](Self::store). Must be called inside a tokio runtime. Open a name once, and clone the manager.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -16,7 +16,7 @@ pub enum SupervisorError {
         message: &'static str,
     },
     /// The configuration names a strategy nobody registered.
-    #[error("there is no strategy `{0}`; register it first")]
+    #[error("there is no strategy `{0}`; correct the name, or register it before the start")]
     UnknownStrategy(String),
     /// A strategy of this name exists.
     #[error("there is a strategy `{0}` already")]

@@ -1,5 +1,6 @@
 //! The handle: who is supervised, starting and stopping, looking.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio::task::AbortHandle;
 use crate::alert::Alerts;
 use crate::audit::AuditTrail;
 use crate::builder::ManagerBuilder;
-use crate::config::SupervisorConfig;
+use crate::config::{StrategySettings, SupervisorConfig};
 use crate::error::SupervisorError;
 use crate::health::Health;
 use crate::keeper;
@@ -93,7 +94,7 @@ impl RecoveryManager {
         let config = registration.config.clone().or(configured).unwrap_or_default();
         shared.config.check_resource(&config)?;
         if *self.state.on.lock() {
-            self.check_strategy(config.strategy.as_deref())?;
+            self.check_strategies(config.strategy.as_deref(), &config.strategies)?;
         }
         let breaker = config.breaker.clone().unwrap_or_else(|| shared.config.breaker.clone());
         let breaker = shared.breakers.get_with(name, breaker)?;
@@ -160,13 +161,17 @@ impl RecoveryManager {
         Ok(())
     }
 
-    fn check_strategy(&self, name: Option<&str>) -> Result<(), SupervisorError> {
+    /// Refuses the first one to try, or settings of one, that nobody knows: a slip would go unseen otherwise.
+    fn check_strategies(
+        &self,
+        first: Option<&str>,
+        settings: &BTreeMap<String, StrategySettings>,
+    ) -> Result<(), SupervisorError> {
         let known = self.shared.strategies.read();
-        match name {
-            Some(name) if !known.iter().any(|known| known.name() == name) => {
-                Err(SupervisorError::UnknownStrategy(name.to_owned()))
-            }
-            _ => Ok(()),
+        let mut names = first.into_iter().chain(settings.keys().map(String::as_str));
+        match names.find(|name| !known.iter().any(|known| known.name() == *name)) {
+            Some(name) => Err(SupervisorError::UnknownStrategy(name.to_owned())),
+            None => Ok(()),
         }
     }
 
@@ -175,13 +180,16 @@ impl RecoveryManager {
     ///
     /// # Errors
     /// [`AlreadyRunning`](SupervisorError::AlreadyRunning);
-    /// [`UnknownStrategy`](SupervisorError::UnknownStrategy) when the configuration names one.
+    /// [`UnknownStrategy`](SupervisorError::UnknownStrategy) when the configuration names one
+    /// that is not registered yet.
     pub async fn start(&self) -> Result<(), SupervisorError> {
         let _changing = self.state.changing.lock().await;
-        self.check_strategy(self.shared.config.default_strategy.as_deref())?;
+        let config = &self.shared.config;
+        self.check_strategies(config.default_strategy.as_deref(), &config.strategies)?;
         let resources = self.shared.resources.read();
         for resource in resources.values() {
-            self.check_strategy(resource.config.strategy.as_deref())?;
+            let config = &resource.config;
+            self.check_strategies(config.strategy.as_deref(), &config.strategies)?;
         }
         let mut running = self.state.on.lock();
         if *running {

@@ -47,7 +47,7 @@ impl Serialize for ShownDuration {
     }
 }
 
-/// A moment, shown like `2024-01-01T12:00:00Z`.
+/// A moment, shown like `2024-01-01T12:00:00Z`, and with milliseconds where there are any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShownTime(pub Timestamp);
 
@@ -56,7 +56,11 @@ impl fmt::Display for ShownTime {
         match UNIX_EPOCH.checked_add(Duration::from_millis(self.0.as_millis())) {
             // What is beyond the year 9999 has no such form.
             Some(time) if self.0.as_millis() < 253_402_300_800_000 => {
-                humantime::format_rfc3339(time).fmt(f)
+                if self.0.as_millis().is_multiple_of(1_000) {
+                    humantime::format_rfc3339_seconds(time).fmt(f)
+                } else {
+                    humantime::format_rfc3339_millis(time).fmt(f)
+                }
             }
             _ => self.0.fmt(f),
         }

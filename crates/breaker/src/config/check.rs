@@ -117,7 +117,8 @@ impl OpenConfig {
             format!("{factor} is not 1 or more")
         })?;
         unless(self.max >= self.initial, "open.max", || {
-            format!("{:?} is less than `initial`, {:?}", self.max, self.initial)
+            let human = humantime::format_duration;
+            format!("{} is less than `initial`, {}", human(self.max), human(self.initial))
         })?;
         unless((0.0..=1.0).contains(jitter), "open.jitter", || format!("{jitter} is not 0 to 1"))?;
         self.decay.map_or(Ok(()), |decay| some_time(decay, "open.decay"))
@@ -136,7 +137,9 @@ impl HalfOpenConfig {
         })?;
         if let Verdict::AllOf { successes } = self.verdict {
             unless((1..=probes).contains(&successes), "half_open.verdict", || {
-                format!("{successes} successes; 1 to `probes` ({probes}) are allowed")
+                format!(
+                    "all_of: {successes} successes; 1 to `probes` ({probes}) are allowed (default: 3 of 3)"
+                )
             })?;
         }
         self.max_wait.map_or(Ok(()), |wait| some_time(wait, "half_open.max_wait"))

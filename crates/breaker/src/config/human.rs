@@ -6,16 +6,33 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// `#[serde(with)]` for a `Duration`.
 pub(crate) mod duration {
-    use super::{Deserialize, Deserializer, Duration, Error, Serializer};
+    use std::fmt;
+
+    use serde::de::Visitor;
+
+    use super::{Deserializer, Duration, Error, Serializer};
 
     pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_duration(*value))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
-        humantime::parse_duration(&text)
-            .map_err(|e| D::Error::custom(format!("`{text}` is no duration like `30s`: {e}")))
+        from.deserialize_str(Text)
+    }
+
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration with its unit, like `30s`")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|e| E::custom(format!("`{text}` is no duration like `30s`: {e}")))
+        }
     }
 }
 

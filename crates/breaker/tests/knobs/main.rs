@@ -334,6 +334,66 @@ fn what_is_measured_is_labelled_and_bounded() {
 }
 
 #[test]
+fn breakers_of_one_label_are_counted_by_state_and_have_labels_of_their_own_on_request() {
+    let states = |options: RegistryOptions| {
+        let recorder = Remembering::default();
+        metrics::with_local_recorder(&recorder, || {
+            let hosts =
+                BreakerRegistry::<String>::new("hosts", options.config(BreakerConfig::fast()));
+            let all = ["a", "b", "c"].map(|host| hosts.get(host).unwrap());
+            all.iter().take(2).for_each(|breaker| breaker.trip("a test"));
+            all[0].reset("a test");
+            let seen = recorder.seen();
+            drop((hosts, all));
+            let is_state = |line: &String| line.starts_with("resurge_breaker_state");
+            assert_eq!(recorder.seen().iter().filter(|line| is_state(line)).count(), 0, "gone");
+            seen.into_iter().filter(is_state).collect::<Vec<_>>()
+        })
+    };
+    let shared = ["resurge_breaker_state hosts closed 2", "resurge_breaker_state hosts open 1"];
+    assert_eq!(states(RegistryOptions::default()), shared);
+    let each = [
+        "resurge_breaker_state hosts/a closed 1",
+        "resurge_breaker_state hosts/b open 1",
+        "resurge_breaker_state hosts/c closed 1",
+    ];
+    assert_eq!(states(RegistryOptions::default().label_each(true)), each);
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_said_for_who_wrote_it() {
+    let cases = [
+        (r#"{ "open": { "initial": 20 } }"#, "expected a duration with its unit, like `30s`"),
+        (r#"{ "open": { "initial": "20 bars" } }"#, "`20 bars` is no duration like `30s`"),
+        (r#"{ "open": { "initial": "10m" } }"#, "open.max: 5m is less than `initial`, 10m"),
+        (r#"{ "half_open": { "probes": 1 } }"#, "1 to `probes` (1) are allowed (default: 3 of 3)"),
+        (r#"{ "trips": [] }"#, "unknown field `trips`"),
+    ];
+    for (file, expected) in cases {
+        let said = match serde_json::from_str::<BreakerConfig>(file) {
+            Err(error) => error.to_string(),
+            Ok(config) => config.check().unwrap_err().to_string(),
+        };
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn shown_for_people_moments_are_dates_and_durations_have_units() {
+    let (breaker, clock) = build(BreakerConfig::fast());
+    (0..3).for_each(|_| fail(&breaker));
+    clock.advance(Duration::from_micros(1_500_700));
+    let shown = serde_json::to_value(breaker.metrics()).unwrap();
+    assert_eq!(shown["circuit_open_time"], "1s 500ms");
+    assert_eq!(shown["down_for"], "1s 500ms");
+    assert_eq!(shown["up_since"], serde_json::Value::Null);
+    for moment in ["last_failure", "state_change_time", "next_retry_time", "down_since"] {
+        let text = shown[moment].as_str().unwrap();
+        assert!(text.len() == "2024-01-01T12:00:00.000Z".len() && text.ends_with('Z'), "{text}");
+    }
+}
+
+#[test]
 fn reconfiguring_keeps_what_can_be_kept() {
     let rate = |percent, window| Trip::FailureRate {
         rate: Rate::percent(percent).unwrap(),
@@ -449,7 +509,7 @@ fn configuration_round_trips_and_reads_as_people_write_it() {
     assert_eq!(serde_json::from_str::<BreakerConfig>("{}").unwrap(), BreakerConfig::default());
     for (text, says) in [
         (r#"{ "slow": "1s" }"#, "unknown field"),
-        (r#"{ "slow_after": 1 }"#, "string"),
+        (r#"{ "slow_after": 1 }"#, "duration with its unit"),
         (r#"{ "slow_after": "fast" }"#, "no duration"),
         (
             r#"{ "trip": [{ "failure_rate": { "rate": 50, "window": { "calls": 9 }, "min_calls": 1 } }] }"#,

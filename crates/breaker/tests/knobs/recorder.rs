@@ -15,7 +15,7 @@ pub(crate) struct Remembering {
     cells: Mutex<BTreeMap<String, Arc<Cell>>>,
 }
 
-/// A counter's sum, 1 for a gauge above 0, the number of a histogram's values.
+/// A counter's sum, a gauge's count, the number of a histogram's values.
 #[derive(Default)]
 struct Cell(AtomicU64);
 
@@ -29,8 +29,14 @@ impl CounterFn for Cell {
 }
 
 impl GaugeFn for Cell {
-    fn increment(&self, _: f64) {}
-    fn decrement(&self, _: f64) {}
+    fn increment(&self, by: f64) {
+        assert!((by - 1.0).abs() < f64::EPSILON, "counted one by one");
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+    fn decrement(&self, by: f64) {
+        assert!((by - 1.0).abs() < f64::EPSILON, "counted one by one");
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
     fn set(&self, value: f64) {
         self.0.store(u64::from(value > 0.0), Ordering::SeqCst);
     }

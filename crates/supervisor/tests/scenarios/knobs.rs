@@ -126,6 +126,19 @@ async fn knob_default_strategy() {
     let started = world.manager.start().await;
     assert!(matches!(started, Err(SupervisorError::UnknownStrategy(name)) if name == "magic"));
     assert!(!world.manager.status().running);
+
+    // A slip in the name of whose settings they are.
+    let mut unknown = config();
+    unknown.strategies.entry("restrat".to_owned()).or_default();
+    let world = World::stopped(unknown, Fake::new()).await;
+    let started = world.manager.start().await;
+    assert!(matches!(started, Err(SupervisorError::UnknownStrategy(name)) if name == "restrat"));
+    let mut of_one = config();
+    let resource = of_one.resources.entry("mailer".to_owned()).or_default();
+    resource.strategies.entry("relod".to_owned()).or_default();
+    let world = World::stopped(of_one, Fake::new()).await;
+    let started = world.manager.start().await;
+    assert!(matches!(started, Err(SupervisorError::UnknownStrategy(name)) if name == "relod"));
 }
 
 #[tokio::test]
@@ -300,7 +313,7 @@ fn what_makes_no_sense_is_refused_and_named() {
         (r#"{ "resources": { "x": { "health": { "interval": "0s" } } } }"#, "health.interval"),
         (r#"{ "resources": { "x": { "breaker": { "trip": [] } } } }"#, "trip"),
         (r#"{ "max_atempts": 3 }"#, "max_atempts"),
-        (r#"{ "attempt_timeout": 30 }"#, "string"),
+        (r#"{ "attempt_timeout": 30 }"#, "duration with its unit"),
     ] {
         let error = refused(text).unwrap_err();
         assert!(error.contains(names), "{text}: {error}");
