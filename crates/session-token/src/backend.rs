@@ -13,7 +13,7 @@ use crate::stored::StoredSession;
 
 #[derive(Debug)]
 pub(crate) enum Backend {
-    Indexed(Indexed),
+    Indexed(Box<Indexed>),
     Own { store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy> },
 }
 

@@ -291,7 +291,7 @@ impl SessionBuilder {
             Home::Store(store) => {
                 let layout = Layout::new(&self.name)
                     .map_err(|_| config("a name has 1 to 56 characters of a-z 0-9 . _ - /"))?;
-                Backend::Indexed(Indexed::new(store, layout, limits))
+                Backend::Indexed(Box::new(Indexed::new(store, layout, limits)))
             }
             Home::Own { store, clock, entropy } => Backend::Own { store, clock, entropy },
         };

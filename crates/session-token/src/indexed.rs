@@ -3,10 +3,11 @@
 //! The number of live sessions is one record with a revision. Whoever adds or removes sessions guards it with
 //! what they read, so limits are exact, across managers and processes. Saves and recoveries do not touch it.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use resurge_store::{
-    Batch, Durability, ErrorKind, Guard, Key, Record, ScanOptions, Store, StoreError, Timestamp,
+    Batch, CommitSeq, Durability, ErrorKind, Guard, Key, Record, ScanOptions, Store, StoreError,
+    Timestamp,
 };
 
 use crate::error::{Result, SessionError};
@@ -17,8 +18,10 @@ use crate::stored::StoredSession;
 
 mod cleanup;
 mod evict;
+mod population;
 
 pub use cleanup::CleanupReport;
+use population::{Population, Whose};
 
 /// How often a change starts again because others were faster.
 pub(crate) const ATTEMPTS: usize = 256;
@@ -30,8 +33,7 @@ pub(crate) struct Indexed {
     store: Store,
     layout: Layout,
     limits: Limits,
-    /// One change of the number of sessions at a time; others would only conflict.
-    structure: tokio::sync::Mutex<()>,
+    population: Population,
     /// The index entry the last cleanup stopped behind, if it did not get to the end.
     cleaned_to: Mutex<Option<Key>>,
 }
@@ -89,37 +91,13 @@ pub(crate) enum Inserted {
     Raced,
 }
 
-/// How many sessions are live, and how often that changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counter {
-    live: u64,
-    revision: u64,
-}
-
-impl Counter {
-    fn decode(mut payload: Bytes) -> Result<Self> {
-        if payload.len() == 16 {
-            Ok(Self { live: payload.get_u64(), revision: payload.get_u64() })
-        } else {
-            Err(SessionError::Corrupt("the count of sessions is malformed"))
-        }
-    }
-
-    fn encode(self) -> Bytes {
-        let mut out = BytesMut::with_capacity(16);
-        out.put_u64(self.live);
-        out.put_u64(self.revision);
-        out.freeze()
-    }
-}
-
 impl Indexed {
     pub(crate) fn new(store: Store, layout: Layout, limits: Limits) -> Self {
         Self {
             store,
             layout,
             limits,
-            structure: tokio::sync::Mutex::new(()),
+            population: Population::default(),
             cleaned_to: Mutex::default(),
         }
     }
@@ -195,13 +173,14 @@ impl Indexed {
         old: &Loaded,
         tombstone: Option<&StoredSession>,
     ) -> Result<Changed> {
-        let _one = self.structure.lock().await;
         let mut batch = Batch::new();
         self.stage_end(&mut batch, id, old, tombstone)?;
-        if !old.session.revoked {
-            self.stage_count(&mut batch, -1).await?;
+        if old.session.revoked {
+            return self.commit(batch, Durability::Durable).await;
         }
-        self.commit(batch, Durability::Durable).await
+        let turn = self.population.turn().await;
+        let count = self.stage_count(&mut batch, -1).await?;
+        self.hand_over(turn, batch, Whose::One(old.session.subject_hash), count).await
     }
 
     /// Adds a session, making room as the limits say; `from`: only if that one is still as it was read.
@@ -212,8 +191,12 @@ impl Indexed {
         from: Option<(RecordId, &Loaded)>,
     ) -> Result<Inserted> {
         let key = self.layout.record(id)?;
-        let _one = self.structure.lock().await;
         for _ in 0..ATTEMPTS {
+            let turn = self.population.turn().await;
+            if !self.population.has_room(&self.limits, &session.subject_hash) {
+                // Who must go is chosen among those that can be seen.
+                self.population.settled().await;
+            }
             if self.store.get(&key).await?.is_some() {
                 return Ok(Inserted::Taken);
             }
@@ -231,7 +214,7 @@ impl Indexed {
                 batch.guard(from, Guard::Exact(record.clone()));
                 batch.guard(self.layout.cutoff()?, cutoff.clone());
             }
-            let evicted = self.stage_room(&mut batch, &session.subject_hash).await?;
+            let (evicted, count) = self.stage_room(&mut batch, &session.subject_hash).await?;
             batch.guard(key.clone(), Guard::Absent);
             batch.put(key.clone(), Record::new(session.encode()).encode(&key));
             self.stage_index(&mut batch, id, session)?;
@@ -241,7 +224,9 @@ impl Indexed {
             ] {
                 batch.put(index.clone(), Record::new(LIVE).encode(&index));
             }
-            if self.commit(batch, Durability::Durable).await? == Changed::Done {
+            let whose =
+                if evicted == 0 { Whose::One(session.subject_hash) } else { Whose::Anybody };
+            if self.hand_over(turn, batch, whose, count).await? == Changed::Done {
                 return Ok(Inserted::Done { evicted });
             }
         }
@@ -258,57 +243,6 @@ impl Indexed {
             rest = page.next;
         }
         Ok(found)
-    }
-
-    pub(crate) async fn live(&self) -> Result<u64> {
-        Ok(self.counter().await?.0.live)
-    }
-
-    async fn counter(&self) -> Result<(Counter, Guard)> {
-        let key = self.layout.counter()?;
-        let Some(raw) = self.store.get(&key).await? else {
-            return Ok((Counter::default(), Guard::Absent));
-        };
-        let read = Record::decode(&key, &raw).map_err(corrupt);
-        let counter = match read.and_then(|record| Counter::decode(record.into_payload())) {
-            // Nothing could be revoked any more for a number that can be had again.
-            Err(SessionError::Corrupt(_)) => self.recount().await?,
-            other => other?,
-        };
-        Ok((counter, Guard::Exact(raw)))
-    }
-
-    /// The count, from the sessions themselves. Whoever changes their number meanwhile writes another one.
-    async fn recount(&self) -> Result<Counter> {
-        tracing::error!("the count of sessions is damaged; they are counted anew");
-        let mut live = 0;
-        let mut rest = Some(self.layout.creations());
-        while let Some(range) = rest {
-            let page = self.store.scan(range, ScanOptions::new().keys_only()).await?;
-            live += page.entries.len() as u64;
-            rest = page.next;
-        }
-        // INVARIANT: above every revision there was. Nobody changes the number 65,536 times in a millisecond.
-        let revision = self.store.now().as_millis().saturating_mul(1 << 16);
-        Ok(Counter { live, revision })
-    }
-
-    async fn stage_count(&self, batch: &mut Batch, by: i64) -> Result<()> {
-        let (counter, guard) = self.counter().await?;
-        self.stage_counter(batch, counter, guard, by)
-    }
-
-    fn stage_counter(&self, batch: &mut Batch, old: Counter, guard: Guard, by: i64) -> Result<()> {
-        let key = self.layout.counter()?;
-        // INVARIANT: a revision never returns, so nobody takes another population for the one they read.
-        let revision = old
-            .revision
-            .checked_add(1)
-            .ok_or_else(|| SessionError::Corrupt("the count of sessions is at its end"))?;
-        let new = Counter { live: old.live.saturating_add_signed(by), revision };
-        batch.guard(key.clone(), guard);
-        batch.put(key.clone(), Record::new(new.encode()).encode(&key));
-        Ok(())
     }
 
     fn stage_replace(
@@ -362,11 +296,15 @@ impl Indexed {
     }
 
     async fn commit(&self, batch: Batch, durability: Durability) -> Result<Changed> {
-        match self.store.commit(batch, durability).await {
-            Ok(_) => Ok(Changed::Done),
-            Err(e) if e.kind() == ErrorKind::Conflict => Ok(Changed::Raced),
-            Err(e) => Err(e.into()),
-        }
+        changed(self.store.commit(batch, durability).await)
+    }
+}
+
+fn changed(answer: std::result::Result<CommitSeq, StoreError>) -> Result<Changed> {
+    match answer {
+        Ok(_) => Ok(Changed::Done),
+        Err(e) if e.kind() == ErrorKind::Conflict => Ok(Changed::Raced),
+        Err(e) => Err(e.into()),
     }
 }
 

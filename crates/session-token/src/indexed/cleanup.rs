@@ -129,7 +129,8 @@ impl Indexed {
     }
 
     async fn remove_all(&self, found: &[Found]) -> Result<Changed> {
-        let _one = self.structure.lock().await;
+        let _turn = self.population.turn().await;
+        self.population.settled().await;
         let mut batch = Batch::new();
         let mut ended = 0_i64;
         for one in found {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use resurge_store::{Batch, Guard, Key, KeyRange, Record, ScanOptions};
 
+use super::population::Counted;
 use super::{Indexed, LIVE, Loaded, Proof, decode};
 use crate::error::{Result, SessionError};
 use crate::layout::id_of;
@@ -35,8 +36,12 @@ impl Candidate {
 
 impl Indexed {
     /// Puts into `batch` who must go for a new session of this subject, and the new count.
-    pub(super) async fn stage_room(&self, batch: &mut Batch, subject: &[u8; 16]) -> Result<u64> {
-        let (counter, guard) = self.counter().await?;
+    pub(super) async fn stage_room(
+        &self,
+        batch: &mut Batch,
+        subject: &[u8; 16],
+    ) -> Result<(u64, Counted)> {
+        let (counter, guard) = self.next_counter().await?;
         let mut victims: Vec<Candidate> = Vec::new();
         if let Some(limit) = self.limits.per_subject {
             let listed = self.of_subject(subject).await?.len() as u64;
@@ -63,8 +68,7 @@ impl Indexed {
             }
         }
         let by = 1_i64.saturating_sub_unsigned(evicted);
-        self.stage_counter(batch, counter, guard, by)?;
-        Ok(evicted)
+        Ok((evicted, self.stage_counter(batch, counter, guard, by)?))
     }
 
     /// Of the few in `range`, as many as are too many.
