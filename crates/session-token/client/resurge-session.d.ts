@@ -17,18 +17,22 @@ export declare const RESERVED: readonly string[];
 
 export type State = "connecting" | "joining" | "ready" | "waiting" | "superseded" | "closed";
 
+/** What is missing or `undefined` is as by default. */
 export interface Options {
   /** What the token is kept as: `resurge:<name>`. Each session of a page needs one of its own. `"live"` by default. */
   name?: string;
   /** Where the token is kept; `"session"` by default, memory where that does not work. `"local"` is read by every tab and every script. */
   storage?: "session" | "memory" | "local" | Pick<Storage, "getItem" | "setItem" | "removeItem">;
-  /** The parameters of a join, asked for each time. If they cannot be had, it is tried again later. */
+  /** The parameters of a join, asked for each time. If they cannot be had, or put into JSON, it is tried again later. */
   join?: () => object | undefined | Promise<object | undefined>;
-  /** How long a connection may take until it is joined, in ms; 10,000 by default. */
+  /** How long a connection may take until it is joined, in ms; 10,000 by default. The server's grace time must be longer than two of it and 5 s. */
   joinTimeout?: number;
   /** How long a connection must be joined until earlier failures are forgotten, in ms; 5,000 by default. */
   stableAfter?: number;
-  /** The wait after the nth failure is random, up to `initial * factor ** (n - 1)` ms and `max`; 250, 2 and 30,000 by default. */
+  /**
+   * The wait after the nth failure is random, up to `initial * factor ** (n - 1)` ms and `max`; 250, 2 and 30,000 by default.
+   * Never longer than 5,000 after a token was shown and not answered.
+   */
   backoff?: { initial?: number; factor?: number; max?: number };
   /** After how many failures in a row it gives up; never, by default. */
   maxAttempts?: number;

@@ -28,6 +28,8 @@ const DEFAULTS = {
 };
 const BACKOFF = { initial: 250, factor: 2, max: 30_000 };
 const HEARTBEAT = { every: 25_000, timeout: 10_000 };
+/** The longest wait, in ms, after a token was shown and not answered: it may be replaced already, and its grace time runs. */
+const UNANSWERED = 5_000;
 
 export class RecoverableSocket extends EventTarget {
   #options;
@@ -44,9 +46,9 @@ export class RecoverableSocket extends EventTarget {
 
   constructor(url, options = {}) {
     super();
-    this.#options = { ...DEFAULTS, ...options };
-    this.#backoff = { ...BACKOFF, ...options.backoff };
-    this.#heartbeat = { ...HEARTBEAT, ...options.heartbeat };
+    this.#options = { ...DEFAULTS, ...given(options) };
+    this.#backoff = { ...BACKOFF, ...given(options.backoff) };
+    this.#heartbeat = { ...HEARTBEAT, ...given(options.heartbeat) };
     this.#window = options.window ?? globalThis;
     const address = new URL(url, this.#window.location?.href);
     address.protocol = address.protocol.replace(/^http/, "ws");
@@ -115,18 +117,18 @@ export class RecoverableSocket extends EventTarget {
   }
 
   async #join(socket) {
-    let params;
     try {
-      params = await this.#options.join();
+      const params = await this.#options.join();
+      if (this.#socket !== socket || socket.readyState !== 1) return;
+      // Always from the storage: another tab may have got a newer one.
+      this.#shown = this.#store.get();
+      const payload = { ...params, _recovery: this.#shown ?? undefined };
+      this.#transmit({ event: "join", v: PROTOCOL, payload });
     } catch {
+      // The page has no parameters, or some that JSON cannot say.
       if (this.#socket === socket) this.#lost(CLOSE.failed);
       return;
     }
-    if (this.#socket !== socket || socket.readyState !== 1) return;
-    // Always from the storage: another tab may have got a newer one.
-    this.#shown = this.#store.get();
-    const payload = { ...params, _recovery: this.#shown ?? undefined };
-    this.#transmit({ event: "join", v: PROTOCOL, payload });
     this.#enter("joining");
   }
 
@@ -181,7 +183,8 @@ export class RecoverableSocket extends EventTarget {
     this.#failures += 1;
     if (this.#failures >= this.#options.maxAttempts) return this.#end("closed", code);
     const { initial, factor, max } = this.#backoff;
-    const delay = this.#window.Math.random() * Math.min(max, initial * factor ** (this.#failures - 1));
+    const limit = this.#state === "joining" && this.#shown !== null ? Math.min(max, UNANSWERED) : max;
+    const delay = this.#window.Math.random() * Math.min(limit, initial * factor ** (this.#failures - 1));
     this.#after("retry", delay, () => this.#open());
     this.#enter("waiting", { code, delay, failures: this.#failures });
   }
@@ -257,6 +260,11 @@ export class RecoverableSocket extends EventTarget {
   }
 }
 
+/** Without what is `undefined`: that asks for the default. */
+function given(options) {
+  return Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
+}
+
 function isToken(value) {
   return typeof value === "string" && value !== "";
 }
@@ -265,16 +273,16 @@ function isToken(value) {
 class TokenStore {
   #key;
   #place = null;
-  #shared;
+  #shared = false; // known to be what all tabs read
   #token = null; // the newest one that was seen here
 
   constructor(kind, key, window) {
     const named = typeof kind === "string";
     if (named && !["session", "local", "memory"].includes(kind)) throw new TypeError(`no storage "${kind}"`);
     this.#key = key;
-    this.#shared = kind === "local";
     try {
       this.#place = (named ? window[`${kind}Storage`] : kind) ?? null;
+      this.#shared = this.#place !== null && this.#place === window.localStorage;
     } catch {
       // Forbidden by the browser's settings, or in this frame.
     }
@@ -298,9 +306,13 @@ class TokenStore {
     if (!this.#try(() => this.#place.removeItem(this.#key))) this.#place = null;
   }
 
-  /** Somebody else has the session now. What all tabs share is theirs. */
+  /** Somebody else has the session now. What was kept here is old; what all tabs share is theirs, as is what differs from ours. */
   superseded() {
-    if (!this.#shared) this.remove();
+    const old = this.#token;
+    this.#token = null;
+    if (this.#shared) return;
+    const forget = () => this.#place.getItem(this.#key) === old && this.#place.removeItem(this.#key);
+    if (!this.#try(forget)) this.#place = null;
   }
 
   #try(work) {

@@ -76,12 +76,17 @@ impl Eviction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenKind {
-    /// `st1`, 114 or 135 characters: names the session; the state is in the store.
+    /// `st1`, 114 or 135 characters: names the session; the state is in the store. A save leaves it as it is, so an
+    /// answer to a save may be lost: what live connections want.
     #[default]
     Reference,
     /// `st1` with the state in it, sealed. Every save gives a new token; the store keeps only what tells whether
     /// it is the newest. Another purpose or binding shows as `InvalidSignature`: the seal does not open. Asked for again
     /// within the grace time, a successor is sealed again: another text, of the same generation, with the same state.
+    ///
+    /// A save gives no grace: if its token does not arrive, because the process was killed or the connection broke,
+    /// the one before it is `Replayed`, and the client begins afresh. For requests with an answer, or for states that
+    /// may be lost; not for live connections.
     SealedState,
     /// 64 characters. No key id (all keys are tried), no purpose of its own, a 64-bit hash of the subject that can
     /// be guessed, no generation: only for [`ReusePolicy::UntilExpiry`], without binding.

@@ -158,6 +158,23 @@ test("parameters that cannot be had are tried again", async () => {
   assert.equal(browser.socket.sent.length, 0);
 });
 
+test("parameters that JSON cannot say are tried again, too", async () => {
+  const cycle = {};
+  cycle.cycle = cycle;
+  let params;
+  for (params of [{ view: 7n }, cycle]) {
+    const { browser, socket } = page({ join: () => params });
+    socket.connect();
+    await browser.socket.open();
+    assert.equal(socket.state, "waiting");
+    assert.equal(browser.socket.sent.length, 0);
+    params = { view: 7 };
+    browser.pass(250);
+    await browser.socket.open();
+    assert.deepEqual(browser.socket.sent[0].payload, { view: 7 });
+  }
+});
+
 test("parameters that come too late join nothing", async () => {
   let give;
   const { browser, socket } = page({ join: () => new Promise((resolve) => (give = resolve)) });

@@ -36,6 +36,56 @@ test("they are random, from nothing to all of it", () => {
   assert.deepEqual(waits(4, {}, () => values.shift()), [0, 125, 500, 1_980]);
 });
 
+test("options that are undefined are as by default", async () => {
+  const backoff = { initial: undefined, factor: undefined, max: undefined };
+  assert.deepEqual(waits(3, { backoff }, () => 1), [250, 500, 1_000]);
+  assert.deepEqual(waits(2, { backoff: undefined, maxAttempts: undefined }, () => 1), [250, 500]);
+  const options = { name: undefined, storage: undefined, join: undefined, joinTimeout: undefined, stableAfter: undefined };
+  const { browser, socket } = page({ ...options, heartbeat: { every: undefined, timeout: undefined } });
+  socket.connect();
+  assert.equal(browser.wait, 10_000);
+  await join(browser);
+  assert.equal(browser.token, "st1.one");
+  assert.equal(browser.wait, 5_000);
+  browser.pass(25_000);
+  assert.deepEqual(browser.socket.sent[1], { event: "ping" });
+  assert.equal(browser.wait, 10_000);
+});
+
+test("who showed a token and got no answer comes back while it is still taken", async () => {
+  for (const unanswered of [(browser) => browser.pass(10_000), (browser) => browser.socket.end(1006)]) {
+    const { browser, socket } = page();
+    browser.sessionStorage.setItem("resurge:live", "st1.one");
+    browser.Math.random = () => 1;
+    socket.connect();
+    for (let i = 0; i < 9; i += 1) {
+      browser.socket.end(1006);
+      browser.pass(browser.wait);
+    }
+    await browser.socket.open();
+    assert.equal(browser.socket.sent[0].payload._recovery, "st1.one");
+    unanswered(browser);
+    assert.equal(socket.state, "waiting");
+    assert.equal(browser.wait, 5_000);
+    // A server that is not there has taken no token.
+    browser.pass(5_000);
+    browser.socket.end(1006);
+    assert.equal(browser.wait, 30_000);
+  }
+});
+
+test("who showed none waits as long as ever, and nobody waits longer than asked to", async () => {
+  for (const [token, max, wait] of [[null, 30_000, 30_000], ["st1.one", 1_000, 1_000]]) {
+    const { browser, socket } = page({ backoff: { initial: 60_000, max } });
+    if (token) browser.sessionStorage.setItem("resurge:live", token);
+    browser.Math.random = () => 1;
+    socket.connect();
+    await browser.socket.open();
+    browser.socket.end(1006);
+    assert.equal(browser.wait, wait);
+  }
+});
+
 test("only a connection that joined, and stayed, counts as success", async () => {
   const { browser } = page();
   browser.Math.random = () => 1;
@@ -126,6 +176,66 @@ test("where tabs share the token, it is the other one's, and the user can take i
   sockets[0].connect();
   await tabs[0].socket.open();
   assert.equal(tabs[0].socket.sent[0].payload._recovery, "st1.of-1");
+});
+
+test("a storage of one's own may be shared, too", async () => {
+  const own = new FakeStorage();
+  // The browser's itself, and something around it that nobody can see through.
+  for (const [storage, localStorage] of [[own, own], [own, new FakeStorage()]]) {
+    const tabs = [new Browser(), new Browser()];
+    const sockets = [];
+    for (const [i, browser] of tabs.entries()) {
+      browser.localStorage = localStorage;
+      sockets.push((await joined({ storage }, browser)).socket);
+      browser.socket.say("token", { _recovery: `st1.of-${i}` });
+    }
+    tabs[0].socket.end(4409);
+    assert.equal(own.items.get("resurge:live"), "st1.of-1");
+    tabs[1].socket.end(1006);
+    tabs[1].pass(1_000);
+    await tabs[1].socket.open();
+    assert.equal(tabs[1].socket.sent[0].payload._recovery, "st1.of-1");
+    sockets[0].connect();
+    await tabs[0].socket.open();
+    assert.equal(tabs[0].socket.sent[0].payload._recovery, "st1.of-1");
+    own.items.clear();
+  }
+});
+
+test("what is one's own and old is forgotten in a storage of one's own", async () => {
+  const own = new FakeStorage();
+  const { browser } = await joined({ storage: own });
+  browser.socket.end(4409);
+  assert.equal(own.items.size, 0);
+});
+
+test("where all tabs hold one token, it is left to who has the session", async () => {
+  for (const named of [true, false]) {
+    const browser = new Browser();
+    await joined({ storage: named ? "local" : browser.localStorage }, browser);
+    browser.socket.end(4409);
+    assert.equal(browser.localStorage.items.get("resurge:live"), "st1.one");
+  }
+});
+
+test("storage for all tabs that does not work is not shared, and forgets", async () => {
+  const failing = new Browser();
+  failing.localStorage.broken = true;
+  const forbidden = new Browser();
+  Object.defineProperty(forbidden, "localStorage", {
+    get() {
+      throw new Error("forbidden");
+    },
+  });
+  const missing = new Browser();
+  missing.localStorage = undefined;
+  for (const browser of [failing, forbidden, missing]) {
+    const { socket } = await joined({ storage: "local" }, browser);
+    browser.socket.end(4409);
+    socket.connect();
+    await browser.socket.open();
+    assert.deepEqual(browser.socket.sent[0].payload, {});
+  }
 });
 
 test("attempts end where the page says so", () => {
