@@ -245,8 +245,10 @@ fn s33_with_the_store_down_requests_go_on_and_tokens_stay() {
             let logout = site.layer.layer(service_fn(async |request: Request<()>| {
                 let (mut parts, ()) = request.into_parts();
                 let session = Recovery::<u32>::from_request_parts(&mut parts, &()).await.unwrap();
-                let ended = session.end().await;
-                assert!(ended.unwrap_err().is_retryable(), "it is not ended, and says it is");
+                for _ in 0..2 {
+                    let ended = session.end().await;
+                    assert!(ended.unwrap_err().is_retryable(), "it is not ended, and says it is");
+                }
                 Ok::<_, Infallible>(Response::new(()))
             }));
             let request = Request::builder().header("x-recovery-token", &first).body(()).unwrap();
@@ -327,6 +329,31 @@ async fn s33_who_saves_twice_has_no_conflict_with_himself() {
     let answer = service.oneshot(Request::new(())).await.unwrap();
     assert!(!answer.headers().contains_key("x-recovery-token"), "a token that leads nowhere");
     assert_eq!(site.sessions.live().await.unwrap(), 0);
+}
+
+/// A logout that failed is not done: the second one ends the session, and not only says so.
+#[tokio::test]
+async fn a_logout_that_failed_can_be_repeated() {
+    let site = site();
+    let token = header(&site.get("/", &[]).await);
+    let handler = site.clone();
+    let service = site.layer.layer(service_fn(move |request: Request<()>| {
+        let site = handler.clone();
+        async move {
+            let session = request.extensions().get::<Recovery<u32>>().unwrap().clone();
+            assert_eq!(session.status(), RecoveryStatus::Recovered);
+            site.store.fail(Call::Commit, 1, Fault::before(ErrorKind::Unavailable));
+            assert!(session.end().await.unwrap_err().is_retryable());
+            assert_eq!(site.sessions.live().await.unwrap(), 1);
+            session.end().await.unwrap();
+            assert_eq!(site.sessions.live().await.unwrap(), 0, "it lives on");
+            session.end().await.unwrap();
+            Ok::<_, Infallible>(Response::new(()))
+        }
+    }));
+    let request = Request::builder().header("x-recovery-token", &token).body(()).unwrap();
+    let answer = service.oneshot(request).await.unwrap();
+    assert!(!answer.headers().contains_key("x-recovery-token"), "a token that leads nowhere");
 }
 
 #[tokio::test]

@@ -58,6 +58,10 @@ struct Slot<T> {
     /// The client must be told of the token.
     news: bool,
     held: Held,
+    /// What is to end and may not have: ending again ends these.
+    ending: Vec<Token>,
+    /// What the client came with was to end, and could not be looked at.
+    unended: bool,
 }
 
 /// What is known of the token the client came with, beside what became of it.
@@ -93,6 +97,8 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
             dirty: false,
             news: false,
             held: Held::Settled,
+            ending: Vec::new(),
+            unended: false,
         };
         let mut afresh = false;
         if let Some(token) = token {
@@ -194,28 +200,32 @@ impl<T: Serialize + DeserializeOwned> Recovery<T> {
         Ok(())
     }
 
-    /// Ends the session, durably: a logout. The client's cookie is taken away.
+    /// Ends the session, durably: a logout. The client's cookie is taken away, even when it fails; what is set afterwards begins
+    /// a new session. After an error or a cancellation the session may live on: calling it again ends it.
     ///
     /// # Errors
-    /// As [`SessionManager::delete`]. `Store` when the client's token could not be looked at: only its cookie is gone then.
+    /// As [`SessionManager::delete`]. `Store`, each time, when the client's token could not be looked at: only its cookie is gone
+    /// then.
     pub async fn end(&self) -> Result<()> {
         let _one = self.shared.changing.lock().await;
-        let token = {
+        {
             let mut slot = self.shared.slot.lock();
-            let unreached = slot.held == Held::Unreached;
             slot.state = None;
             slot.dirty = false;
-            slot.held = Held::Dead;
             slot.version = None;
-            if unreached {
-                return Err(unreached_session());
-            }
-            slot.token.take()
-        };
-        match token {
-            Some(token) => self.shared.sessions.delete(&token).await,
-            None => Ok(()),
+            slot.unended |= slot.held == Held::Unreached;
+            slot.held = Held::Dead;
+            let token = slot.token.take();
+            slot.ending.extend(token);
         }
+        loop {
+            let next = self.shared.slot.lock().ending.last().cloned();
+            let Some(token) = next else { break };
+            self.shared.sessions.delete(&token).await?;
+            // ORDER: forgotten when it is deleted, or who asks again is told that it ended.
+            self.shared.slot.lock().ending.pop();
+        }
+        if self.shared.slot.lock().unended { Err(unreached_session()) } else { Ok(()) }
     }
 
     pub(super) fn parting(&self) -> Parting {
