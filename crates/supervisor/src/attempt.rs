@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use resurge_breaker::{Events, Mode, Repair};
+use resurge_wal::Append;
 use tokio::sync::watch;
 
 use crate::alert::AlertKind;
@@ -11,7 +12,7 @@ use crate::audit::AttemptOutcome;
 use crate::catch::{caught, message};
 use crate::failure::cut;
 use crate::keeper::{hear_all, heard, stopped};
-use crate::machine::Begun;
+use crate::machine::{Begun, Machine};
 use crate::meters;
 use crate::repairable::BoxError;
 use crate::resource::{Resource, Shared};
@@ -37,12 +38,15 @@ pub(crate) async fn make(
     let start = shared.at();
     let Some(failure) = resource.machine.lock().due(state, start) else { return };
     let candidates = shared.candidates(resource, &failure);
-    let Some(begun) = resource.machine.lock().begin(state, start, failure, candidates) else {
-        return;
+    let decide = |machine: &mut Machine| machine.begin(state, start, failure, candidates);
+    let (begun, written) = match shared.deciding(resource, decide) {
+        (Some(begun), written) => (begun, written),
+        (None, written) => return Shared::not_awaited(written),
     };
     let repair = resource.breaker.begin_repair();
     // So that the trail has it where it happened, however soon the attempt ends.
     hear_all(shared, resource, events);
+    shared.publish_later(resource);
     let span = tracing::info_span!(
         "repair",
         resource = &*resource.name,
@@ -51,8 +55,11 @@ pub(crate) async fn make(
     );
     tracing::info!(parent: &span, failure = %begun.failure.kind, "an attempt begins");
     let (outcome, close) = match &repair {
-        None => (failed("somebody else repairs it"), false),
-        Some(_) => run(shared, resource, &begun, events, stop).await,
+        None => {
+            Shared::not_awaited(written);
+            (failed("somebody else repairs it"), false)
+        }
+        Some(_) => run(shared, resource, &begun, written, events, stop).await,
     };
     let outcome = end(repair, outcome, close);
     let now = shared.at();
@@ -84,16 +91,17 @@ fn failed(why: impl Into<String>) -> AttemptOutcome {
     AttemptOutcome::Failed { why }
 }
 
-/// Journals the beginning, then runs the strategy. The flag: close the circuit.
+/// Waits until the beginning is journaled, then runs the strategy. The flag: close the circuit.
 async fn run(
     shared: &Arc<Shared>,
     resource: &Arc<Resource>,
     begun: &Begun,
+    written: Option<Append>,
     events: &mut Events,
     stop: &mut watch::Receiver<bool>,
 ) -> (AttemptOutcome, bool) {
     // ORDER: durable before anything is done, so that a process that dies of it counts it.
-    if let Some(append) = shared.publish(resource) {
+    if let Some(append) = written {
         let journaled = tokio::select! {
             biased;
             () = stopped(stop) => return (AttemptOutcome::Cancelled, false),

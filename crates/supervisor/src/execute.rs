@@ -11,6 +11,7 @@ use resurge_store::Monotonic;
 use crate::catch::{Payload, caught, message};
 use crate::error::{ExecuteError, SupervisorError};
 use crate::failure::Failure;
+use crate::machine::Machine;
 use crate::manager::RecoveryManager;
 use crate::resource::{Resource, Shared};
 
@@ -110,8 +111,9 @@ impl RecoveryManager {
         let (now, kind) = (shared.at(), failure.kind);
         // ORDER: told before the breaker, which may open by it.
         let state = resource.breaker.state();
-        resource.machine.lock().record(failure.noted(now.wall), state, now);
-        let written = shared.publish(&resource);
+        let failure = failure.noted(now.wall);
+        let record = |machine: &mut Machine| machine.record(failure, state, now);
+        let ((), written) = shared.deciding(&resource, record);
         if resource.breaker.check().is_none()
             && let Ok(permit) = resource.breaker.acquire()
         {

@@ -68,34 +68,49 @@ impl Shared {
         self.resources.read().get(name).cloned()
     }
 
-    /// Hands what the machine decided to the audit trail and to whoever is alerted; returns the last
-    /// record, which is durable when all of them are.
-    pub(crate) fn publish(self: &Arc<Self>, resource: &Resource) -> Option<Append> {
-        let mut last = None;
-        {
-            // ORDER: appended under the machine's lock, so that the trail has its order.
-            let mut machine = resource.machine.lock();
-            for (at, event) in machine.take_outbox() {
-                if let AuditEvent::Alert(kind) = &event {
-                    meters::alert(kind);
-                    tracing::warn!(resource = &*resource.name, alert = kind.as_str(), "alert");
-                    let resource = Arc::clone(&resource.name);
-                    // Nobody listens: the trail and the status have it all the same.
-                    let _ = self.alerts.send(Alert { resource, at, kind: kind.clone() });
-                }
-                let record = AuditRecord { at, resource: Arc::clone(&resource.name), event };
-                last = Some(self.journal.append(&record));
+    /// Lets the machine decide, and hands that and what it decided before to the audit trail and to whoever
+    /// is alerted. Returns its answer, and a record that is durable when all of them are.
+    pub(crate) fn deciding<T>(
+        self: &Arc<Self>,
+        resource: &Resource,
+        decide: impl FnOnce(&mut Machine) -> T,
+    ) -> (T, Option<Append>) {
+        let mut last: Option<Append> = None;
+        // ORDER: decided and appended under the same lock, so that the trail has the machine's order, and
+        // nobody else takes away what the caller is to wait for.
+        let mut machine = resource.machine.lock();
+        let decided = decide(&mut machine);
+        for (at, event) in machine.take_outbox() {
+            if let AuditEvent::Alert(kind) = &event {
+                meters::alert(kind);
+                tracing::warn!(resource = &*resource.name, alert = kind.as_str(), "alert");
+                let resource = Arc::clone(&resource.name);
+                // Nobody listens: the trail and the status have it all the same.
+                let _ = self.alerts.send(Alert { resource, at, kind: kind.clone() });
+            }
+            let record = AuditRecord { at, resource: Arc::clone(&resource.name), event };
+            let append = self.journal.append(&record);
+            // Later ones may be taken where one was refused.
+            if last.as_ref().is_none_or(|last| last.refused().is_none()) {
+                last = Some(append);
             }
         }
+        drop(machine);
         if last.is_some() && self.journal.wants_trimming() {
             self.trim();
         }
-        last
+        (decided, last)
     }
 
-    /// The same for who does not wait.
+    /// The same for who decided before, and does not wait.
     pub(crate) fn publish_later(self: &Arc<Self>, resource: &Resource) {
-        if let Some(append) = self.publish(resource) {
+        let ((), written) = self.deciding(resource, |_| ());
+        Self::not_awaited(written);
+    }
+
+    /// Says so when it cannot be written.
+    pub(crate) fn not_awaited(written: Option<Append>) {
+        if let Some(append) = written {
             tokio::spawn(async move {
                 if let Err(error) = append.await {
                     meters::journal_error();

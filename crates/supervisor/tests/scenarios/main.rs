@@ -7,6 +7,7 @@
 )]
 
 mod attacks;
+mod durable;
 mod health;
 mod knobs;
 mod list;
