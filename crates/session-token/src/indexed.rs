@@ -179,7 +179,7 @@ impl Indexed {
             return self.commit(batch, Durability::Durable).await;
         }
         let turn = self.population.turn().await;
-        let count = self.stage_count(&mut batch, -1).await?;
+        let count = self.stage_count(&mut batch, id, -1).await?;
         self.hand_over(turn, batch, Whose::One(old.session.subject_hash), count).await
     }
 
@@ -214,7 +214,7 @@ impl Indexed {
                 batch.guard(from, Guard::Exact(record.clone()));
                 batch.guard(self.layout.cutoff()?, cutoff.clone());
             }
-            let (evicted, count) = self.stage_room(&mut batch, &session.subject_hash).await?;
+            let (evicted, count) = self.stage_room(&mut batch, id, &session.subject_hash).await?;
             batch.guard(key.clone(), Guard::Absent);
             batch.put(key.clone(), Record::new(session.encode()).encode(&key));
             self.stage_index(&mut batch, id, session)?;

@@ -14,6 +14,12 @@ impl RecordId {
         &self.0
     }
 
+    /// The first 8 bytes.
+    pub(crate) fn leading(&self) -> u64 {
+        let (halves, _) = self.0.as_chunks::<8>();
+        halves.first().map_or(0, |half| u64::from_be_bytes(*half))
+    }
+
     /// As it is printed, without the machinery of printing.
     pub(crate) fn hex<'a>(&self, out: &'a mut [u8; 2 * LEN]) -> &'a str {
         let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' - 10 + half };

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+use futures_util::FutureExt;
 use resurge_session_token::{Eviction, SessionBuilder, SessionError, SessionManager, Token};
 use resurge_store::{ErrorKind, MemoryStore, Store};
 use resurge_testkit::{Call, Fault, FaultStore};
@@ -174,4 +175,80 @@ async fn two_managers_share_one_count() {
         both[n % 2].create("one by one").await.unwrap();
     }
     assert_eq!(faults.calls(Call::Commit) - before, 6);
+}
+
+#[tokio::test]
+async fn a_create_that_nobody_waits_for_counts_for_its_subject() {
+    let (faults, store) = held();
+    let sessions = builder(&store).max_entries_per_subject(1).build().unwrap();
+    faults.hold();
+    let dropped = create(&sessions, "y");
+    quiet().await;
+    let other = create(&sessions, "x");
+    quiet().await;
+    assert_eq!(faults.held(), 2);
+    dropped.abort();
+    quiet().await;
+    let again = create(&sessions, "y");
+    let more = create(&sessions, "z");
+    assert!(all(&faults, vec![other, again, more]).await.iter().all(Result::is_ok));
+    for subject in ["x", "y", "z"] {
+        assert_eq!(sessions.list(subject).await.unwrap().len(), 1, "{subject}");
+    }
+    assert_eq!(sessions.live().await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn what_another_manager_writes_at_the_same_time_is_not_taken_for_ones_own() {
+    let (faults, store) = held();
+    let one = || builder(&store).max_entries_per_subject(1).build().unwrap();
+    let (here, there) = (one(), one());
+    faults.hold();
+    let first = create(&there, "y");
+    quiet().await;
+    // Begins with the same count, and fails; what is chained behind it would fit behind the other's.
+    let second = create(&here, "x");
+    quiet().await;
+    let third = create(&here, "y");
+    quiet().await;
+    assert_eq!(faults.held(), 3);
+    assert!(all(&faults, vec![first, second, third]).await.iter().all(Result::is_ok));
+    for subject in ["x", "y"] {
+        assert_eq!(here.list(subject).await.unwrap().len(), 1, "{subject}");
+    }
+    assert_eq!(here.live().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_polled_holds_nobody_up() {
+    let (faults, store) = held();
+    let sessions = builder(&store).max_entries(1).build().unwrap();
+    faults.hold();
+    let mut idle = Box::pin(sessions.create("a"));
+    assert!(idle.as_mut().now_or_never().is_none());
+    assert_eq!(faults.held(), 1);
+    let busy = create(&sessions, "b");
+    quiet().await;
+    assert!(all(&faults, vec![busy]).await.iter().all(Result::is_ok));
+    let first = idle.await.unwrap();
+    assert!(matches!(sessions.touch(&first).await, Err(SessionError::NotFound)));
+    assert_eq!(sessions.live().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_ends_sees_what_failed_though_nobody_waited_for_it() {
+    let (faults, store) = held();
+    let sessions = builder(&store).build().unwrap();
+    let old = sessions.create("a").await.unwrap();
+    faults.hold();
+    faults.fail(Call::Commit, 1, Fault::before(ErrorKind::Unavailable));
+    let dropped = create(&sessions, "b");
+    quiet().await;
+    dropped.abort();
+    quiet().await;
+    faults.release();
+    let before = faults.calls(Call::Commit);
+    sessions.delete(&old).await.unwrap();
+    assert_eq!(faults.calls(Call::Commit) - before, 1);
+    assert_eq!(sessions.live().await.unwrap(), 0);
 }

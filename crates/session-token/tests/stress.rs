@@ -271,13 +271,18 @@ async fn nobody_saves_over_a_new_owner_and_nothing_comes_back() {
 async fn the_same_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut n = 0;
-    let open = async || {
+    let mut open = async || {
         n += 1;
         let clock = VirtualClock::new();
         let path = dir.path().join(n.to_string());
         let (sled, _) = SledStore::open(path, SledOptions::new()).await.unwrap();
         (Store::new(sled).with_clock(clock.clone()), clock)
     };
-    let (taken, saved) = all_policies(open, 2).await;
-    assert!(taken > 20 && saved > 20, "{taken} taken over, {saved} saved");
+    // Who wins is for the scheduler to say.
+    let (mut taken, mut saved, mut rounds) = (0, 0, 0);
+    while rounds < 2 || taken <= 20 || saved <= 20 {
+        let (t, s) = all_policies(&mut open, 1).await;
+        (taken, saved, rounds) = (taken + t, saved + s, rounds + 1);
+        assert!(rounds < 50, "{taken} taken over, {saved} saved");
+    }
 }

@@ -132,12 +132,14 @@ impl Indexed {
         let _turn = self.population.turn().await;
         self.population.settled().await;
         let mut batch = Batch::new();
-        let mut ended = 0_i64;
+        let mut ended = (None, 0_i64);
         for one in found {
             match one {
                 Found::Expired(id, loaded) => {
                     self.stage_end(&mut batch, *id, loaded, None)?;
-                    ended += i64::from(!loaded.session.revoked);
+                    if !loaded.session.revoked {
+                        ended = (Some(*id), ended.1 + 1);
+                    }
                 }
                 Found::Orphan(index, of, guard) => {
                     batch.guard(of.clone(), guard.clone());
@@ -146,8 +148,8 @@ impl Indexed {
                 Found::Unreadable => {}
             }
         }
-        if ended > 0 {
-            self.stage_count(&mut batch, -ended).await?;
+        if let (Some(id), ended) = ended {
+            self.stage_count(&mut batch, id, -ended).await?;
         }
         // A crash may bring them back; the next cleanup takes them again.
         self.commit(batch, Durability::Buffered).await

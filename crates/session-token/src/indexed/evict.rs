@@ -39,6 +39,7 @@ impl Indexed {
     pub(super) async fn stage_room(
         &self,
         batch: &mut Batch,
+        id: RecordId,
         subject: &[u8; 16],
     ) -> Result<(u64, Counted)> {
         let (counter, guard) = self.next_counter().await?;
@@ -67,8 +68,8 @@ impl Indexed {
                 batch.delete(victim.index);
             }
         }
-        let by = 1_i64.saturating_sub_unsigned(evicted);
-        Ok((evicted, self.stage_counter(batch, counter, guard, by)?))
+        let more = 1_i64.saturating_sub_unsigned(evicted);
+        Ok((evicted, self.stage_counter(batch, (counter, guard), id, more)?))
     }
 
     /// Of the few in `range`, as many as are too many.
