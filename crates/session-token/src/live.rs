@@ -24,7 +24,10 @@
 //!
 //!     while let Some(text) = socket.next().await {
 //!         match live::ClientFrame::read(text, live::MAX_FRAME).map_err(|e| e.close_code())? {
-//!             live::ClientFrame::Ping => socket.send(live::pong()).await,
+//!             // Only to the owner: who is superseded must learn it before its old token counts as stolen.
+//!             live::ClientFrame::Ping => {
+//!                 socket.send(session.ping(sessions).await.map_err(|e| live::close_code(&e))?).await;
+//!             }
 //!             live::ClientFrame::Leave => {
 //!                 session.end(sessions).await.map_err(|e| live::close_code(&e))?;
 //!                 return Ok(live::close::NORMAL);

@@ -331,6 +331,53 @@ async fn who_was_superseded_is_told_at_the_next_save() {
     assert_eq!(fresh.status, JoinStatus::Fresh);
 }
 
+/// A tab that was duplicated and only pings: it learns in time that its token is old, and does not show it after the grace,
+/// which would end the session for both.
+#[tokio::test]
+async fn who_was_superseded_is_told_at_the_next_ping() {
+    for kind in [TokenKind::Reference, TokenKind::SealedState] {
+        let Server { sessions, clock, store, .. } = server(kind);
+        let first = live::mount(&sessions, "a", None, || 1_u32).await.unwrap();
+        assert_eq!(first.ping(&sessions).await.unwrap(), live::pong());
+        let second = live::mount(&sessions, "a", Some(first.token()), || 0_u32).await.unwrap();
+        clock.advance(Duration::from_secs(25));
+        let error = first.ping(&sessions).await.unwrap_err();
+        assert_eq!(live::close_code(&error), close::SUPERSEDED);
+        assert_eq!(second.ping(&sessions).await.unwrap(), live::pong());
+
+        store.fail(Call::Get, 1, Fault::before(ErrorKind::Unavailable));
+        let error = second.ping(&sessions).await.unwrap_err();
+        assert_eq!(live::close_code(&error), close::TRY_AGAIN);
+        sessions.revoke(second.token()).await.unwrap();
+        for pinging in [first, second] {
+            let error = pinging.ping(&sessions).await.unwrap_err();
+            assert_eq!(live::close_code(&error), close::RESTART);
+        }
+    }
+}
+
+/// Who only looks is there all the same: its pings keep the session, and and not each of them writes.
+#[tokio::test]
+async fn pings_keep_a_session_alive_with_few_writes() {
+    let Server { sessions, clock, store, .. } = server(TokenKind::Reference);
+    let pinging = live::mount(&sessions, "a", None, || 7_u32).await.unwrap();
+    let silent = live::mount(&sessions, "b", None, || 8_u32).await.unwrap();
+    let (step, lifetime) = (Duration::from_secs(25), Duration::from_secs(2 * 60 * 60));
+    let before = store.calls(Call::Commit);
+    let mut pings = 0_u64;
+    for _ in 0..lifetime.as_secs() / step.as_secs() {
+        clock.advance(step);
+        pinging.ping(&sessions).await.unwrap();
+        pings += 1;
+    }
+    let writes = store.calls(Call::Commit) - before;
+    assert!(writes > 0 && writes * 2 <= pings, "{writes} writes for {pings} pings");
+    let back = live::mount(&sessions, "a", Some(pinging.token()), || 0_u32).await.unwrap();
+    assert_eq!((back.status, back.state), (JoinStatus::Recovered, 7));
+    let error = silent.ping(&sessions).await.unwrap_err();
+    assert_eq!(live::close_code(&error), close::RESTART);
+}
+
 /// Two connections with the same token, as a duplicated tab has it, share an owner; not a version.
 #[tokio::test]
 async fn twins_do_not_save_over_each_other() {

@@ -75,7 +75,7 @@ async fn converse(socket: &mut WebSocket, App { sessions, hold }: &App) -> Resul
     loop {
         let frame = text(socket, IDLE_LIMIT).await?;
         match ClientFrame::read(&frame, MAX_FRAME)? {
-            ClientFrame::Ping => tell(socket, live::pong()).await?,
+            ClientFrame::Ping => tell(socket, session.ping(sessions).await?).await?,
             ClientFrame::Leave => {
                 session.end(sessions).await?;
                 return Err(End::Close(live::close::NORMAL));

@@ -98,7 +98,7 @@ impl<'a> Join<'a> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ClientFrame<'a> {
-    /// Is anybody there? The answer is [`pong`](super::pong).
+    /// Is anybody there? [`LiveSession::ping`](super::LiveSession::ping) makes the answer.
     Ping,
     /// The client is done with its session: [end](super::LiveSession::end) it, and close with [`NORMAL`](super::close::NORMAL).
     Leave,

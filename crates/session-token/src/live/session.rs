@@ -120,6 +120,19 @@ impl<T: Serialize> LiveSession<T> {
         changed.then(|| write::token(&self.token)).transpose()
     }
 
+    /// The answer to a ping, and only for the owner: a connection that is idle learns here, and not when its old token is
+    /// taken for stolen, that the client came back somewhere else. Keeps the session alive, as
+    /// [`touch`](SessionManager::touch) does: written only now and then, and without waiting for the disk.
+    ///
+    /// A client pings after silence. Where the server sends by itself, call this every 25 s, and send the answer or leave it.
+    ///
+    /// # Errors
+    /// As those of [`save`](Self::save) that are not about the state, and to be closed with in the same way.
+    pub async fn ping(&self, sessions: &SessionManager) -> Result<String> {
+        sessions.touch_owned(&self.token, self.version).await?;
+        Ok(write::pong())
+    }
+
     /// Ends the session, durably: the client left. Its tokens lead nowhere afterwards.
     ///
     /// # Errors

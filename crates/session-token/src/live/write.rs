@@ -63,7 +63,8 @@ pub fn token(token: &Token) -> Result<String> {
     serde_json::to_string(&Frame { event: "token", payload }).map_err(|_| SessionError::Encode)
 }
 
-/// The answer to a ping.
+/// The answer to a ping, for connections without a session. With one, [`LiveSession::ping`](super::LiveSession::ping) also
+/// checks that it is still theirs.
 ///
 /// ```
 /// assert_eq!(resurge_session_token::live::pong(), r#"{"event":"pong"}"#);

@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::SessionManager;
 use super::recover::check_compact;
+use super::verify::Verified;
 use crate::error::{Result, SessionError};
-use crate::indexed::{ATTEMPTS, Changed, contended};
+use crate::indexed::{ATTEMPTS, Changed, Loaded, contended};
 use crate::layout::subject_hash;
 use crate::record_id::RecordId;
 use crate::reseal::SealedSessions;
@@ -102,14 +103,30 @@ impl SessionManager {
     /// # Errors
     /// What is wrong with the token; `Replayed` for an old one; `Closed`; the store's.
     pub async fn touch(&self, token: &Token) -> Result<()> {
+        self.touch_if(token, |verified, loaded| match self.standing(loaded, verified)? {
+            Standing::Old => Err(SessionError::Replayed),
+            Standing::Current | Standing::Grace => Ok(()),
+        })
+        .await
+    }
+
+    /// The same for who may still save over this version, and nobody else: `Conflict` is what a save would get.
+    #[cfg(feature = "live")]
+    pub(crate) async fn touch_owned(&self, token: &Token, version: u64) -> Result<()> {
+        self.touch_if(token, |verified, loaded| self.check_owner(verified, loaded, Some(version)))
+            .await
+    }
+
+    async fn touch_if<F>(&self, token: &Token, may: F) -> Result<()>
+    where
+        F: Fn(&Verified, &Loaded) -> Result<()>,
+    {
         let core = &self.core;
         let _open = core.open()?;
         let verified = self.verify(token).await?;
         for _ in 0..ATTEMPTS {
             let loaded = self.load(&verified).await?;
-            if self.standing(&loaded, &verified)? == Standing::Old {
-                return Err(SessionError::Replayed);
-            }
+            may(&verified, &loaded)?;
             let lifetime = core.options.lifetime;
             let deadline = lifetime.deadline(core.now(), loaded.session.absolute);
             if !lifetime.worth(loaded.session.deadline, deadline) {

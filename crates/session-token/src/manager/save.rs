@@ -87,7 +87,7 @@ impl SessionManager {
     }
 
     /// Whether the token may still write.
-    fn check_owner(
+    pub(super) fn check_owner(
         &self,
         verified: &Verified,
         loaded: &Loaded,
