@@ -196,6 +196,8 @@ impl Machine {
                 self.retry_at = None;
                 self.suspended_until = None;
             }
+            // Here, too: it may have opened again before anybody asks what comes next.
+            State::Closed => self.alarms.closed(),
             _ => {}
         }
     }

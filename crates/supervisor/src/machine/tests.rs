@@ -175,6 +175,17 @@ fn failed() -> AttemptOutcome {
 }
 
 #[test]
+fn a_second_outage_is_alerted_though_both_are_heard_of_at_once() {
+    let mut desk = Desk::new(config());
+    desk.opens().moves(State::HalfOpen, &Reason::Elapsed).closes().opens();
+    let alerts = desk.said().into_iter().filter(|said| said == "alert circuit_breaker_open");
+    assert_eq!(alerts.count(), 2);
+    let in_force = desk.machine.alarms.raised();
+    assert_eq!(in_force, [AlertKind::CircuitBreakerOpen]);
+    assert_eq!(desk.machine.history.alerts, in_force, "after a crash, too");
+}
+
+#[test]
 fn closed_nothing_is_due() {
     let mut desk = Desk::new(config());
     assert_eq!(desk.due_in(), None);
