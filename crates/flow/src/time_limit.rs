@@ -22,8 +22,12 @@ impl Ctx {
     ///
     /// What the part was at is dropped then. A run that failed of it and is resumed does that part
     /// again with all of its time: steps of it that completed are not run again, what it was at is,
-    /// and sees [`recovering`](crate::StepInfo::recovering). Where being late is an answer and no
-    /// failure, use [`timeout`](Self::timeout).
+    /// and sees [`recovering`](crate::StepInfo::recovering). So does one that failed because the part
+    /// did. Where being late is an answer and no failure, use [`timeout`](Self::timeout).
+    ///
+    /// A part that was done in time stays so. If the run fails of something else and is resumed, steps
+    /// that the part began after that other failure are run again, without a limit then. Steps in a
+    /// [process](Self::process) are not, so limit a process.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -37,7 +41,8 @@ impl Ctx {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Timeout`](StepErrorKind::Timeout), transient, when it took longer; those of the part;
+    /// Of kind [`Timeout`](StepErrorKind::Timeout), transient, when it took longer; those of the part,
+    /// with the limit's own position behind theirs;
     /// when the run is cancelled; in a step's body or another task.
     pub fn time_limit<F, T>(
         &self,
@@ -59,6 +64,7 @@ impl Ctx {
                 output: None,
                 journaled: false,
                 in_time: false,
+                failed: false,
             };
             poll_fn(|cx| limited.poll(&claimed, cx)).await
         }
@@ -66,6 +72,8 @@ impl Ctx {
 }
 
 /// A race of a part against time. What is recorded at its position is who won: the part, or a failure.
+/// A part that failed in time is recorded as one, so that a resume that does the part again voids it:
+/// otherwise the part would have all the time there is.
 struct Limited<F: Future> {
     limit: Duration,
     until: Option<Timestamp>,
@@ -73,6 +81,8 @@ struct Limited<F: Future> {
     output: Option<F::Output>,
     journaled: bool,
     in_time: bool,
+    /// It is recorded that the part failed in time.
+    failed: bool,
 }
 
 impl<F: Future<Output = FlowResult<T>>, T> Limited<F> {
@@ -82,6 +92,9 @@ impl<F: Future<Output = FlowResult<T>>, T> Limited<F> {
         if !self.in_time {
             match core.with(|state| state.machine.take_revealed(claimed.id, cx.waker())) {
                 Some(Outcome::Ok(_)) => self.in_time = true,
+                Some(Outcome::Err(record)) if record.kind == StepErrorKind::Failed => {
+                    (self.in_time, self.failed) = (true, true);
+                }
                 Some(Outcome::Err(record)) => return Poll::Ready(Err(self.over(claimed, record))),
                 None => {}
             }
@@ -99,7 +112,10 @@ impl<F: Future<Output = FlowResult<T>>, T> Limited<F> {
                 let waits = output.is_none() && state.machine.pended() == pended;
                 state.machine.set_awaited(claimed.id, waits);
             });
-            return output.map_or(Poll::Pending, Poll::Ready);
+            let Some(output) = output else { return Poll::Pending };
+            let own = self.failed.then(|| claimed.position());
+            // The part's own failures first: they say what went wrong.
+            return Poll::Ready(output.map_err(|error| error.at_all(own)));
         }
         if self.journaled || !core.with(|state| state.machine.may_begin(claimed.id, cx.waker())) {
             return Poll::Pending;
@@ -117,8 +133,13 @@ impl<F: Future<Output = FlowResult<T>>, T> Limited<F> {
     /// Live: who won, if anybody has.
     fn decide(&mut self, claimed: &Claimed) -> Option<Outcome> {
         let core = &claimed.core;
-        if self.output.is_some() {
-            return Some(Outcome::Ok(Payload::default()));
+        match &self.output {
+            Some(Ok(_)) => return Some(Outcome::Ok(Payload::default())),
+            Some(Err(_)) => {
+                let error = StepError::permanent("what it limits failed in time");
+                return Some(Outcome::Err(error.record().clone()));
+            }
+            None => {}
         }
         let until = *self.until.get_or_insert_with(|| {
             let until = core.now().saturating_add(self.limit);

@@ -1,6 +1,8 @@
 //! A time limit on a part of a flow: its passing is a failure that a resume forgets.
 
-use resurge_flow::{Ctx, FlowError, FlowResult, Flows, FlowsOptions, RunState, StepErrorKind};
+use resurge_flow::{
+    Ctx, FlowError, FlowResult, Flows, FlowsOptions, RunState, StepError, StepErrorKind,
+};
 use resurge_store::Clock;
 
 use crate::world::{World, crash_everywhere, ms, ok, secs};
@@ -43,6 +45,10 @@ fn ran(w: &World) -> [u32; 4] {
         "after" => w.effects.of("after"),
         name => w.effects.of(name),
     })
+}
+
+fn named(positions: &[&str]) -> Vec<String> {
+    positions.iter().map(ToString::to_string).collect()
 }
 
 fn failure(error: &FlowError) -> (StepErrorKind, Vec<String>) {
@@ -172,7 +178,7 @@ async fn instead(ctx: Ctx, (): (), w: World) -> FlowResult<u32> {
     ctx.sleep("pause", secs(100)).await?;
     takes(&ctx, &w, "flaky", 1, 1).await?;
     ctx.step_with("last", |step| async move {
-        if step.recovering() { ok(fast) } else { Err(resurge_flow::StepError::permanent("no")) }
+        if step.recovering() { ok(fast) } else { Err(StepError::permanent("no")) }
     })
     .await
 }
@@ -256,5 +262,132 @@ fn no_crash_changes_who_won() {
             assert!((1..=2).contains(&one) && (2..=4).contains(&two), "{nth}: {:?}", ran(w));
         });
         assert!(crashes >= 6, "{crashes}");
+    }
+}
+
+/// Fails in time at first, then hangs unless it is given up, then is done.
+async fn flaky_part(ctx: Ctx, (): (), w: World) -> FlowResult<u32> {
+    let world = &w;
+    let part = ctx.process("import", |ctx| async move {
+        ctx.step_with("load", |_| {
+            let n = world.effects.ran("load");
+            async move {
+                world.clock_sleep(secs(if n == 2 { 1000 } else { 1 })).await;
+                if n == 1 { Err(StepError::permanent("no")) } else { ok(n) }
+            }
+        })
+        .await
+    });
+    ctx.time_limit("limit", secs(10), part).await
+}
+
+#[test]
+fn a_part_that_failed_in_time_has_all_of_its_time_again_and_no_more() {
+    let w = World::new();
+    w.life(async |flows| {
+        let flow = w.register(&flows, "flaky-part", flaky_part);
+        flows.start().await.unwrap();
+        let run = flow.start("r", ()).await.unwrap();
+        let error = w.run(run.result()).await.unwrap_err();
+        assert_eq!(error.to_string(), "run `r` failed at steps [`import/load`, `limit`]: no");
+        let (kind, positions) = failure(&error);
+        assert_eq!((kind, positions), (StepErrorKind::Failed, named(&["import/load", "limit"])));
+    });
+    w.clock.advance(secs(1000));
+    w.life(async |flows| {
+        w.register(&flows, "flaky-part", flaky_part);
+        flows.start().await.unwrap();
+        let begun = w.clock.now();
+        let run = flows.run::<u32>("r").resume().await.unwrap();
+        let (kind, positions) = failure(&w.run(run.result()).await.unwrap_err());
+        assert_eq!((kind, positions), (StepErrorKind::Timeout, named(&["limit", "import/load"])));
+        assert_eq!(w.clock.now().saturating_since(begun), secs(10));
+        let run = run.resume().await.unwrap();
+        assert_eq!(w.run(run.result()).await.unwrap(), 3);
+        let report = flows.verify("r", &flows.history("r").await.unwrap()).await.unwrap();
+        assert_eq!(report.same_end, Some(true));
+    });
+}
+
+/// A part that failed in time, and the flow went on with something else.
+async fn caught(ctx: Ctx, (): (), w: World) -> FlowResult<u32> {
+    let part = ctx.step("part", || async {
+        w.effects.ran("part");
+        Err::<u32, _>(StepError::permanent("no"))
+    });
+    let error = ctx.time_limit("limit", secs(10), part.into_future()).await.unwrap_err();
+    w.note(error.to_string());
+    let fast = w.counted(&ctx, "instead").await?;
+    ctx.step_with("last", |step| async move {
+        if step.recovering() { ok(fast) } else { Err(StepError::permanent("no")) }
+    })
+    .await
+}
+
+#[test]
+fn a_failure_in_time_that_the_flow_handled_stays_one() {
+    let w = World::new();
+    w.life(async |flows| {
+        let flow = w.register(&flows, "caught", caught);
+        flows.start().await.unwrap();
+        let run = flow.start("r", ()).await.unwrap();
+        let (_, positions) = failure(&w.run(run.result()).await.unwrap_err());
+        assert_eq!(positions, ["last"]);
+    });
+    w.life(async |flows| {
+        w.register(&flows, "caught", caught);
+        flows.start().await.unwrap();
+        let run = flows.run::<u32>("r").resume().await.unwrap();
+        assert_eq!(w.run(run.result()).await.unwrap(), 1);
+        assert_eq!(["part", "instead"].map(|name| w.effects.of(name)), [1, 1]);
+        assert!(w.notes().iter().all(|note| note == "step `part`: no"), "{:?}", w.notes());
+    });
+}
+
+/// Beside a failure, a part whose second step is begun after it: in a process or not.
+async fn beside(ctx: Ctx, process: bool, w: World) -> FlowResult<u32> {
+    let world = &w;
+    let steps = |ctx: Ctx| async move {
+        takes(&ctx, world, "one", 2, 2).await?;
+        ctx.step_with("two", |_| {
+            let n = world.effects.ran("two");
+            async move {
+                world.clock_sleep(secs(if n == 1 { 1 } else { 50 })).await;
+                ok(n)
+            }
+        })
+        .await
+    };
+    let part = async {
+        if process { ctx.process("import", steps).await } else { steps(ctx.clone()).await }
+    };
+    let (failed, done) = tokio::join!(
+        ctx.step_with("other", |step| async move {
+            if step.recovering() { ok(0) } else { Err(StepError::permanent("no")) }
+        })
+        .into_future(),
+        ctx.time_limit("limit", secs(10), part),
+    );
+    failed?;
+    done
+}
+
+/// The documented limit of the promise: what another failure voids in a part that was done in time.
+#[test]
+fn what_another_failure_voids_in_a_part_is_done_again_without_a_limit_unless_in_a_process() {
+    for (process, two, took) in [(true, 1, 0), (false, 2, 50)] {
+        let w = World::new();
+        w.life(async |flows| {
+            let flow = w.register(&flows, "beside", beside);
+            flows.start().await.unwrap();
+            let run = flow.start("r", process).await.unwrap();
+            let (_, positions) = failure(&w.run(run.result()).await.unwrap_err());
+            assert_eq!(positions, ["other"]);
+            let begun = w.clock.now();
+            let run = run.resume().await.unwrap();
+            assert_eq!(w.run(run.result()).await.unwrap(), two, "{process}");
+            assert_eq!(w.effects.of("one"), 1);
+            assert_eq!(w.clock.now().saturating_since(begun), secs(took), "{process}");
+        });
     }
 }
