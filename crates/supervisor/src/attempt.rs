@@ -34,10 +34,15 @@ pub(crate) async fn make(
     if resource.breaker.mode() != Mode::Active {
         return;
     }
+    // ORDER: heard before it is decided; while there was no room, probes may have begun.
+    hear_all(shared, resource, events);
     let state = resource.breaker.state();
     let start = shared.at();
     let Some(failure) = resource.machine.lock().due(state, start) else { return };
     let candidates = shared.candidates(resource, &failure);
+    // Choosing them may have taken its time, too.
+    hear_all(shared, resource, events);
+    let (state, start) = (resource.breaker.state(), shared.at());
     let decide = |machine: &mut Machine| machine.begin(state, start, failure, candidates);
     let (begun, written) = match shared.deciding(resource, decide) {
         (Some(begun), written) => (begun, written),

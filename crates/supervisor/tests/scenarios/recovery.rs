@@ -444,3 +444,39 @@ async fn an_attempt_that_is_due_waits_until_people_let_the_circuit_be() {
     world.advance(secs(1)).await;
     assert_eq!(world.tried().await, ["restart", "reload"]);
 }
+
+#[tokio::test]
+async fn who_waits_for_room_leaves_the_probes_alone_that_began_meanwhile() {
+    let config = SupervisorConfig { concurrency: 1, ..config() };
+    let world = World::new(config, Fake::new()).await;
+    let hanging = Handle(Fake::new().hangs(&["shutdown"]));
+    world.manager.register("other", hanging).unwrap().trip("test");
+    world.settle().await;
+    let mailer = world.manager.breaker("mailer").unwrap();
+    mailer.trip("test");
+    world.settle().await;
+    assert!(world.fake.calls().is_empty(), "no room");
+
+    mailer.half_open("test").unwrap();
+    let probe = mailer.acquire().unwrap();
+    world.manager.unregister("other").await;
+    world.settle().await;
+    assert!(world.fake.calls().is_empty(), "probes decide");
+    probe.success();
+    assert_eq!(world.state(), State::Closed);
+}
+
+#[tokio::test]
+async fn who_chooses_a_strategy_leaves_the_probes_alone_that_began_meanwhile() {
+    let world = World::stopped(config(), Fake::new()).await;
+    let mailer = world.manager.breaker("mailer").unwrap();
+    let breaker = mailer.clone();
+    let chooses = move |_: &Failure| breaker.half_open("test").is_ok();
+    let slow = CustomStrategy::new("slow", 999, chooses, |_| async { Ok(()) });
+    world.manager.register_strategy(slow).unwrap();
+    world.manager.start().await.unwrap();
+    mailer.trip("test");
+    world.settle().await;
+    assert_eq!(world.state(), State::HalfOpen);
+    assert!(world.tried().await.is_empty());
+}
