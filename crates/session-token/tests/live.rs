@@ -310,6 +310,33 @@ async fn a_server_that_fails_takes_no_token_away() {
     assert_eq!((back.status, back.state), (JoinStatus::Recovered, 7));
 }
 
+/// The client comes back for ever after a first state that cannot be saved: it must not fill the store.
+#[tokio::test]
+async fn a_first_state_that_cannot_be_saved_leaves_no_session() {
+    for (kind, len) in [
+        (TokenKind::Reference, 2 << 20),
+        // Small enough for a state, and too long for a token.
+        (TokenKind::SealedState, 100 << 10),
+    ] {
+        let Server { sessions, store, .. } = server(kind);
+        let kept = live::mount(&sessions, "a", None, || "a".to_owned()).await.unwrap();
+        let before = store.calls(Call::Commit);
+        for _ in 0..3 {
+            let mounted = live::mount(&sessions, "a", None, || "b".repeat(len)).await;
+            let error = mounted.unwrap_err();
+            assert!(matches!(error, SessionError::TooLarge { .. }), "{kind:?}: {error}");
+            assert_eq!(live::close_code(&error), close::FAILED);
+        }
+        store.fail(Call::Commit, 1, Fault::before(ErrorKind::Unavailable));
+        live::mount(&sessions, "a", None, || "c".to_owned()).await.unwrap_err();
+        // The session and its state are one commit: no other one could fail.
+        assert_eq!(store.calls(Call::Commit), before + 1, "{kind:?}");
+        assert_eq!(sessions.live().await.unwrap(), 1, "{kind:?}");
+        let back = live::mount(&sessions, "a", Some(kept.token()), String::new).await.unwrap();
+        assert_eq!((back.status, &*back.state), (JoinStatus::Recovered, "a"));
+    }
+}
+
 #[tokio::test]
 async fn who_was_superseded_is_told_at_the_next_save() {
     let Server { sessions, .. } = server(TokenKind::Reference);

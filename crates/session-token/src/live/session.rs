@@ -83,9 +83,8 @@ where
         }
     }
     let state = fresh();
-    let token = sessions.create(subject).await?;
-    // A session that was never saved cannot be recovered.
-    let saved = sessions.save(&token, &state).await?;
+    // A session that was never saved could not be recovered, and one whose first state is refused would be in the way of others.
+    let saved = sessions.create_with(subject, &state).await?;
     let (token, version) = (saved.token, saved.version);
     Ok(LiveSession { state, status: JoinStatus::Fresh, refused, token, version })
 }

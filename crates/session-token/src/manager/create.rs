@@ -1,9 +1,10 @@
-//! A new session, without a state yet.
+//! A new session, with its first state or without one yet.
 
 use bytes::Bytes;
+use serde::Serialize;
 
-use super::SessionManager;
 use super::recover::Opened;
+use super::{Saved, SessionManager};
 use crate::error::{Result, SessionError};
 use crate::hooks;
 use crate::indexed::{Inserted, Loaded, contended};
@@ -26,6 +27,16 @@ pub(super) struct Origin<'a> {
     pub(super) opened: &'a Opened,
 }
 
+/// What a session begins with.
+pub(super) enum Begin<'a> {
+    /// Nothing to recover.
+    Unsaved,
+    /// A state, encoded.
+    With(&'a [u8]),
+    /// What another one has.
+    Copy(Origin<'a>),
+}
+
 impl SessionManager {
     /// A new session of this subject (a user, a socket; 1 to 1,024 bytes), and its token. Durable when it returns.
     /// There is nothing to recover before the first [`save`](Self::save).
@@ -37,10 +48,36 @@ impl SessionManager {
         let _open = self.core.open()?;
         self.core.keys.refresh().await;
         let subject = subject.as_ref();
-        match self.insert_new(subject, None).await? {
-            Some((id, session)) => self.first_token(subject, id, &session, None),
-            None => Err(contended()),
-        }
+        self.insert_new(subject, &Begin::Unsaved).await?.ok_or_else(contended)
+    }
+
+    /// A new session that has its first state already, in one commit: it is there, and can be recovered, or it is not.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use resurge_session_token::SessionManager;
+    /// # let key = [7, 1, 8, 2].repeat(8);
+    /// # let sessions = SessionManager::builder(resurge_store::Store::memory()).key(1, &key).build()?;
+    /// let first = sessions.create_with("socket-7", &41).await?;
+    /// assert_eq!((first.version, sessions.recover::<u32>(&first.token).await?.state), (1, 41));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); `Encode`, and `TooLarge` for the state, or for the token that is to carry it.
+    pub async fn create_with<T: Serialize + ?Sized>(
+        &self,
+        subject: impl AsRef<str>,
+        state: &T,
+    ) -> Result<Saved> {
+        let core = &self.core;
+        let _open = core.open()?;
+        core.keys.refresh().await;
+        let state = core.encode_bytes(state)?;
+        let begin = Begin::With(&state);
+        let token = self.insert_new(subject.as_ref(), &begin).await?.ok_or_else(contended)?;
+        core.metrics.state_size(state.len());
+        Ok(Saved { version: 1, token, skipped: false })
     }
 
     /// The token of a session that is just made.
@@ -62,12 +99,12 @@ impl SessionManager {
         Ok(Token::owned(text, session.epoch))
     }
 
-    /// Stores a new session; `None` when the one it is copied from was changed meanwhile.
+    /// Stores a new session, and makes its token; `None` when the one it is copied from was changed meanwhile.
     pub(super) async fn insert_new(
         &self,
         subject: &str,
-        origin: Option<Origin<'_>>,
-    ) -> Result<Option<(RecordId, StoredSession)>> {
+        begin: &Begin<'_>,
+    ) -> Result<Option<Token>> {
         let core = &self.core;
         if subject.is_empty() || subject.len() > MAX_SUBJECT_LEN {
             return Err(SessionError::config("a subject has 1 to 1,024 bytes"));
@@ -85,10 +122,25 @@ impl SessionManager {
                 // Not used otherwise: these tokens have no successors.
                 session.grace_until = unique;
             }
-            if let Some(origin) = &origin {
-                self.copy(origin, id, &mut session)?;
+            let options = &core.options;
+            let (state, from) = match begin {
+                Begin::Unsaved => (None, None),
+                Begin::With(state) => {
+                    session.version = 1;
+                    (Some((options.schema, options.format.id(), *state)), None)
+                }
+                Begin::Copy(of) => {
+                    let opened = of.opened;
+                    self.age_as(of, &mut session);
+                    let state = (opened.schema, opened.codec, opened.state.as_slice());
+                    (Some(state), Some((of.id, of.loaded)))
+                }
+            };
+            if let Some(state) = state {
+                self.put_state(id, state, &mut session)?;
             }
-            let from = origin.as_ref().map(|origin| (origin.id, origin.loaded));
+            // ORDER: the token before the write; one that cannot be made leaves no session that nobody can use.
+            let token = self.first_token(subject, id, &session, state)?;
             let evicted = match core.backend.insert(id, &session, from).await? {
                 Inserted::Done { evicted } => evicted,
                 Inserted::Taken => continue,
@@ -101,23 +153,32 @@ impl SessionManager {
             {
                 hooks::call(|| told.on_evict(evicted));
             }
-            return Ok(Some((id, session)));
+            return Ok(Some(token));
         }
         Err(contended())
     }
 
-    /// Its state, and its age: a copy does not live longer, and is revoked by what revokes by age.
-    fn copy(&self, of: &Origin<'_>, id: RecordId, session: &mut StoredSession) -> Result<()> {
-        let (core, old, opened) = (&self.core, &of.loaded.session, of.opened);
+    /// A copy does not live longer than what it is of, and is revoked by what revokes by age.
+    fn age_as(&self, of: &Origin<'_>, session: &mut StoredSession) {
+        let (core, old) = (&self.core, &of.loaded.session);
         session.created = old.created;
         session.absolute = old.absolute;
         session.deadline = core.options.lifetime.deadline(core.now(), old.absolute);
         session.version = old.version;
-        session.schema = opened.schema;
-        session.codec = opened.codec;
-        session.hash = core.rehash(id, &opened.state)?;
+    }
+
+    fn put_state(
+        &self,
+        id: RecordId,
+        (schema, codec, state): (u32, u8, &[u8]),
+        session: &mut StoredSession,
+    ) -> Result<()> {
+        let core = &self.core;
+        session.schema = schema;
+        session.codec = codec;
+        session.hash = core.rehash(id, state)?;
         if core.options.kind != TokenKind::SealedState {
-            session.state = core.protect_state(id, opened.schema, opened.codec, &opened.state)?;
+            session.state = core.protect_state(id, schema, codec, state)?;
         }
         Ok(())
     }

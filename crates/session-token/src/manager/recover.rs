@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::SessionManager;
-use super::create::Origin;
+use super::create::{Begin, Origin};
 use super::verify::{Verified, split_sealed};
 use crate::error::{Result, SessionError};
 use crate::hooks::{self, RecoverEvent};
@@ -205,11 +205,7 @@ impl SessionManager {
         opened: &Opened,
     ) -> Result<Option<Token>> {
         let origin = Origin { id: verified.id, loaded, opened };
-        let Some((id, session)) = self.insert_new(subject, Some(origin)).await? else {
-            return Ok(None);
-        };
-        let state = Some((opened.schema, opened.codec, opened.state.as_slice()));
-        self.first_token(subject, id, &session, state).map(Some)
+        self.insert_new(subject, &Begin::Copy(origin)).await
     }
 
     /// An old token was used: somebody else may have it. Under rotation nobody of the family gets in any more.

@@ -23,13 +23,19 @@ pub(super) struct Encoded {
 
 impl Core {
     pub(super) fn encode<T: Serialize + ?Sized>(&self, id: RecordId, state: &T) -> Result<Encoded> {
-        let bytes = self.options.format.encode(state)?;
-        let (len, limit) = (bytes.len(), self.options.max_state);
-        if len > limit {
-            return Err(SessionError::TooLarge { len, limit });
-        }
+        let bytes = self.encode_bytes(state)?;
         let hash = self.rehash(id, &bytes)?;
         Ok(Encoded { bytes, hash })
+    }
+
+    /// A state that is not too large.
+    pub(super) fn encode_bytes<T: Serialize + ?Sized>(
+        &self,
+        state: &T,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let bytes = self.options.format.encode(state)?;
+        let (len, limit) = (bytes.len(), self.options.max_state);
+        if len > limit { Err(SessionError::TooLarge { len, limit }) } else { Ok(bytes) }
     }
 
     /// Tells whether two states of one session are the same; keyed, so that it says nothing about one, and of each session its
