@@ -46,7 +46,7 @@ pub(crate) async fn make(
     let decide = |machine: &mut Machine| machine.begin(state, start, failure, candidates);
     let (begun, written) = match shared.deciding(resource, decide) {
         (Some(begun), written) => (begun, written),
-        (None, written) => return Shared::not_awaited(written),
+        (None, written) => return shared.not_awaited(written),
     };
     let repair = resource.breaker.begin_repair();
     // So that the trail has it where it happened, however soon the attempt ends.
@@ -61,7 +61,7 @@ pub(crate) async fn make(
     tracing::info!(parent: &span, failure = %begun.failure.kind, "an attempt begins");
     let (outcome, close) = match &repair {
         None => {
-            Shared::not_awaited(written);
+            shared.not_awaited(written);
             (failed("somebody else repairs it"), false)
         }
         Some(_) => run(shared, resource, &begun, written, events, stop).await,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use resurge_breaker::{BreakerRegistry, RegistryOptions};
 use resurge_store::Store;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::config::SupervisorConfig;
@@ -93,6 +94,7 @@ impl ManagerBuilder {
             checks: Semaphore::new(self.config.health_concurrency.min(Semaphore::MAX_PERMITS)),
             alerts: broadcast::channel(ALERTS).0,
             unknown: self.unknown,
+            runtime: Handle::current(),
             config: Arc::new(self.config),
         };
         Ok(RecoveryManager::new(Arc::new(shared)))

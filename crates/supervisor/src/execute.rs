@@ -153,8 +153,8 @@ impl Told<'_> {
     fn note(&self, failure: Failure) {
         let now = self.shared.at();
         self.resource.machine.lock().note(failure.noted(now.wall), now);
-        self.shared.publish_later(self.resource);
         self.resource.wake();
+        self.shared.publish_later(self.resource);
     }
 }
 

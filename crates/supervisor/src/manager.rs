@@ -251,8 +251,8 @@ impl RecoveryManager {
         let unknown = || SupervisorError::UnknownResource(name.to_owned());
         let resource = self.shared.find(name).ok_or_else(unknown)?;
         resource.machine.lock().revive(resource.breaker.state(), self.shared.at());
-        self.shared.publish_later(&resource);
         resource.wake();
+        self.shared.publish_later(&resource);
         Ok(())
     }
 

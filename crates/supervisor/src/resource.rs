@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use resurge_breaker::{Breaker, BreakerRegistry, Reason, State};
 use resurge_store::{Clock, Store};
 use resurge_wal::Append;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::AbortHandle;
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) checks: Semaphore,
     pub(crate) alerts: broadcast::Sender<Alert>,
     pub(crate) unknown: Option<Unknown>,
+    /// Where it was opened.
+    pub(crate) runtime: Handle,
 }
 
 pub(crate) struct Resource {
@@ -105,19 +108,25 @@ impl Shared {
     /// The same for who decided before, and does not wait.
     pub(crate) fn publish_later(self: &Arc<Self>, resource: &Resource) {
         let ((), written) = self.deciding(resource, |_| ());
-        Self::not_awaited(written);
+        self.not_awaited(written);
     }
 
     /// Says so when it cannot be written.
-    pub(crate) fn not_awaited(written: Option<Append>) {
+    pub(crate) fn not_awaited(&self, written: Option<Append>) {
         if let Some(append) = written {
-            tokio::spawn(async move {
+            self.spawn(async move {
                 if let Err(error) = append.await {
                     meters::journal_error();
                     tracing::warn!(%error, "the audit trail cannot be written");
                 }
             });
         }
+    }
+
+    /// Also where no runtime is: failures are told of by destructors, too.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let runtime = Handle::try_current();
+        runtime.as_ref().unwrap_or(&self.runtime).spawn(task);
     }
 
     fn trim(self: &Arc<Self>) {
@@ -140,7 +149,7 @@ impl Shared {
         let summaries = self.journal.summaries(self.clock.now(), histories);
         drop(machines);
         let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.journal.trim(summaries).await });
+        self.spawn(async move { shared.journal.trim(summaries).await });
     }
 
     /// The settings of a strategy for a resource.

@@ -1,15 +1,17 @@
 //! What people do to a supervisor: from inside of it, at the wrong moment, with strange things.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Waker};
 
-use resurge_breaker::{BreakerEvent, FailureKind, State};
+use resurge_breaker::{BreakerConfig, BreakerEvent, FailureKind, State};
 use resurge_store::{BoxFuture, Timestamp};
 use resurge_supervisor::{
     AlertKind, AuditEvent, BoxError, CustomStrategy, ExecuteError, Failure, Recovered,
-    RecoveryManager, RecoveryStrategy, Registration, RepairContext, Severity, SupervisorConfig,
-    SupervisorError,
+    RecoveryManager, RecoveryStrategy, Registration, RepairContext, RepairOn, Severity,
+    SupervisorConfig, SupervisorError,
 };
 
 use crate::world::{Fake, Handle, World, config, quick, secs};
@@ -40,7 +42,7 @@ async fn r6_a_name_nobody_registered_is_an_error_or_what_on_unknown_makes_of_it(
     assert_eq!(manager.status().plugins.len(), 2);
 
     let nonsense = resurge_supervisor::ResourceConfig {
-        breaker: Some(resurge_breaker::BreakerConfig { trip: Vec::new(), ..quick() }),
+        breaker: Some(BreakerConfig { trip: Vec::new(), ..quick() }),
         ..Default::default()
     };
     let builder = RecoveryManager::builder().name("third").config(config());
@@ -363,4 +365,34 @@ async fn many_resources_with_long_failures_do_not_end_the_trimming_of_the_trail(
         let alerts = &again.status().plugins[&*name(n)].recovery.alerts;
         assert_eq!(*alerts, [AlertKind::CircuitBreakerOpen], "{}", name(n));
     }
+}
+
+#[tokio::test]
+async fn reviving_needs_no_runtime() {
+    let world = World::new(SupervisorConfig { max_attempts: 1, ..config() }, Fake::new()).await;
+    world.fake.breaks(&["shutdown"]);
+    world.fail(3).await;
+    world.advance(secs(5)).await;
+    assert!(world.mailer().recovery.exhausted);
+    let manager = world.manager.clone();
+    std::thread::spawn(move || manager.revive("mailer")).join().unwrap().unwrap();
+    world.fake.breaks(&[]);
+    world.advance(secs(5)).await;
+    assert_eq!(world.tried().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_call_may_be_given_up_where_no_runtime_is() {
+    let breaker = BreakerConfig { call_timeout: Some(secs(5)), ..quick() };
+    let config = SupervisorConfig { breaker, repair_on: RepairOn::Failure, ..config() };
+    let world = World::new(config, Fake::new()).await;
+    let manager = world.manager.clone();
+    let hangs = std::future::pending::<Result<(), String>>();
+    let mut call = Box::pin(async move { manager.execute("mailer", hangs).await });
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    world.clock.advance(secs(6));
+    std::thread::spawn(move || drop(call)).join().unwrap();
+    world.advance(secs(1)).await;
+    assert!(world.story().await.contains(&"recorded timeout".to_owned()));
+    assert_eq!(world.tried().await, ["restart"]);
 }
