@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::callback::Callbacks;
 use crate::engine::Engine;
 use crate::gate::Settled;
-use crate::inbox::Mail;
+use crate::inbox::Pending;
 use crate::machine::{Frozen, Machine, SlotId, Wait};
 use crate::position::MAX_NAME_LEN;
 use crate::record::{CancelReason, Ordinal, Outcome, Parent, Value};
@@ -61,7 +61,7 @@ pub(crate) struct State {
     /// Messages taken from the inbox: deleted with the records that took them.
     pub(crate) taken: Vec<resurge_store::Key>,
     /// Messages that wait for somebody to ask for them, oldest first.
-    pub(crate) mail: VecDeque<Mail>,
+    pub(crate) mail: VecDeque<Pending>,
     /// Child runs to be started with the next commit.
     pub(crate) children: Vec<(SlotId, Prepared)>,
     /// Context values that the policy says never to store, encoded.

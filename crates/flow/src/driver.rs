@@ -13,7 +13,7 @@ use resurge_wal::Wal;
 use crate::core::{Identity, RunCore};
 use crate::current::enter_flow;
 use crate::engine::{Engine, Resident};
-use crate::inbox::{Mail, Message};
+use crate::inbox::{Mail, Message, Pending};
 use crate::machine::{Frozen, Mismatch, Reveal, Wait};
 use crate::payload::Payload;
 use crate::record::{At, CancelReason, Ordinal, Record, Started};
@@ -426,7 +426,8 @@ impl Driver {
                     }
                 }),
                 message @ (Message::Signal { .. } | Message::Child { .. }) => {
-                    core.with(|state| state.mail.push_back(Mail { key, message }));
+                    let key = Some(key);
+                    core.with(|state| state.mail.push_back(Pending { key, message }));
                 }
             }
         }

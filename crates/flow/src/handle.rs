@@ -81,6 +81,9 @@ impl<O> RunHandle<O> {
     /// be sent again until this returns, after any error and by any process, and arrives once: make
     /// the id from what the signal is about, such as the id of a message or of a form.
     ///
+    /// A resume that voids what the run did after a failure gives back the signals taken there: the
+    /// run gets them again when it asks again, and nothing needs to be sent again.
+    ///
     /// What was sent first counts. That it was sent is known until the run is swept or deleted, also
     /// when it has taken the signal or ended. Ids are stored in clear.
     ///

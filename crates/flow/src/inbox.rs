@@ -55,6 +55,14 @@ pub(crate) struct Mail {
     pub(crate) message: Message,
 }
 
+/// A message that waits in memory for somebody to ask for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    /// Where it lies; `None` for one that was taken before, and given back by a resume.
+    pub(crate) key: Option<Key>,
+    pub(crate) message: Message,
+}
+
 impl Engine {
     /// Sends `message` to an unfinished run. Durable when this returns; the run is woken.
     pub(crate) async fn send(

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::{Claimed, State, Turn};
-use crate::inbox::{Mail, Message};
+use crate::inbox::{Message, Pending};
 use crate::machine::Wait;
 use crate::payload::Payload;
 use crate::record::Outcome;
@@ -46,7 +46,8 @@ impl Ctx {
     }
 
     /// Waits for a signal of this name, sent with [`RunHandle::signal`](crate::RunHandle::signal).
-    /// One that came before it was asked for is waiting; each is taken once, oldest first.
+    /// One that came before it was asked for is waiting; each is taken once, oldest first. When a
+    /// resume voids its taking, with what was done after a failure, it waits to be taken again.
     ///
     /// # Errors
     /// When its payload is not a `T`; when the run is cancelled.
@@ -247,7 +248,7 @@ pub(crate) fn take_mail<R>(state: &mut State, wanted: impl Fn(&Message) -> Optio
     }
     let mut found = state.mail.iter().enumerate();
     let (at, taken) = found.find_map(|(at, mail)| Some((at, wanted(&mail.message)?)))?;
-    if let Some(Mail { key, .. }) = state.mail.remove(at) {
+    if let Some(Pending { key: Some(key), .. }) = state.mail.remove(at) {
         state.taken.push(key);
     }
     Some(taken)

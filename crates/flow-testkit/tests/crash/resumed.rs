@@ -205,3 +205,55 @@ fn a_part_that_took_too_long_is_done_again_whatever_crashes() {
         Ok(result)
     });
 }
+
+/// A step fails until the run was resumed twice; each time signals are taken after that beside it.
+async fn taken(ctx: Ctx, effects: Effects, clock: VirtualClock) -> FlowResult<String> {
+    let (failed, words) = tokio::join!(
+        ctx.step_with("fails", |_| {
+            let ctx = ctx.clone();
+            async move {
+                let times: u32 = ctx.get("times")?.unwrap_or(0);
+                ctx.set("times", &(times + 1))?;
+                if times < 2 { Err(StepError::permanent("not yet")) } else { Ok(()) }
+            }
+        })
+        .into_future(),
+        async {
+            // It is done when the step has failed.
+            ctx.sleep("pause", HOUR).await?;
+            ctx.step("beside", || {
+                let (effects, clock) = (effects.clone(), clock.clone());
+                async move {
+                    effects.ran("beside");
+                    clock.sleep(HOUR).await;
+                    Step::Ok(())
+                }
+            })
+            .await?;
+            let first: String = ctx.signal("word").await?;
+            let second: String = ctx.signal("word").await?;
+            Step::Ok(format!("{first} {second}"))
+        },
+    );
+    failed?;
+    let words = words?;
+    let more: Option<String> = ctx.signal_within("word", HOUR).await?;
+    Ok(format!("{words} {more:?}"))
+}
+
+#[test]
+fn a_signal_whose_taking_a_resume_voids_is_there_again_whatever_crashes() {
+    enumerate("taken", 2, |life: Life| async move {
+        let (effects, clock) = (life.effects().clone(), life.clock().clone());
+        let code = move |ctx, ()| taken(ctx, effects.clone(), clock.clone());
+        let flow = life.flows().register("taken", code)?;
+        life.start().await?;
+        let run = life.begin(&flow, "run", ()).await?;
+        for (id, word) in [("1", "a"), ("2", "b"), ("1", "again")] {
+            life.signal_once(&run, "word", id, word).await?;
+        }
+        let result = life.finish_resuming(&run, 2).await?;
+        assert_eq!(result, "a b None");
+        Ok(result)
+    });
+}

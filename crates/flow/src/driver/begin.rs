@@ -9,6 +9,7 @@ use resurge_wal::{Claim, Lsn, Wal, WalError, WalOptions};
 
 use super::{Driver, Fresh, Identity, RunCore, Stop, blocked, sealed};
 use crate::engine::{Engine, Resident};
+use crate::inbox::{Message, Pending};
 use crate::keys::journal_name;
 use crate::machine::{Ending, Journal};
 use crate::record::{Record, Started};
@@ -79,7 +80,7 @@ async fn execute(
     let permit = Arc::clone(&engine.permits).acquire_owned().await;
     let Ok(permit) = permit else { return Err(Stop::Closing) };
     let unread = fresh.as_ref().is_none_or(|fresh| fresh.missed != engine.missed());
-    let (wal, live, journal) = match fresh {
+    let (wal, live, mut journal) = match fresh {
         Some(Fresh { wal, started, live, .. }) => (wal, live, Journal::new(started)),
         None => match Box::pin(read(engine, resident)).await? {
             Some(read) => read,
@@ -106,10 +107,20 @@ async fn execute(
     };
     let paused = journal.paused;
     let suspended = journal.suspended.clone();
+    let given_back = std::mem::take(&mut journal.given_back);
     let mut machine = journal.into_machine();
     machine.paused = paused;
     let callbacks = registered.callbacks();
     let core = RunCore::new(identity, Arc::clone(engine), callbacks, machine, suspended);
+    // ORDER: before the inbox is read: they were sent before what lies there.
+    core.with(|state| {
+        state.mail.extend(
+            given_back.into_iter().map(|(name, value)| Pending {
+                key: None,
+                message: Message::Signal { name, value },
+            }),
+        );
+    });
     if engine.is_parked(&resident.id) {
         core.set_parked();
     }

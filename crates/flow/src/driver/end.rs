@@ -134,7 +134,8 @@ impl Driver {
             return Ok(batch);
         }
         for mail in self.core.with(|state| state.mail.clone()) {
-            batch.delete(mail.key);
+            let Some(key) = mail.key else { continue };
+            batch.delete(key);
         }
         Ok(batch)
     }

@@ -1,12 +1,13 @@
 //! From a journal's records to a machine that replays them.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use resurge_store::Timestamp;
 
 use super::branches::is_within;
 use super::{Entry, Machine, What};
 use crate::callback::{AFTER_FLOW, AFTER_PROCESS};
+use crate::payload::Payload;
 use crate::record::{
     CancelReason, Completed, Failed, Ordinal, Outcome, Record, Resumed, Started, Succeeded, Value,
 };
@@ -24,6 +25,9 @@ pub(crate) struct Journal {
     /// When it was resumed last.
     pub(crate) resumed_at: Option<Timestamp>,
     pub(crate) records: Ordinal,
+    /// Name and value of the signals whose taking a resume voided and that nobody has taken since,
+    /// in the order they were sent in.
+    pub(crate) given_back: VecDeque<(String, Payload)>,
     items: Vec<Item>,
     resumed: Option<HashSet<Position>>,
 }
@@ -86,6 +90,7 @@ impl Journal {
             suspended: Vec::new(),
             resumed_at: None,
             records: 1,
+            given_back: VecDeque::new(),
             items: Vec::new(),
             resumed: None,
         }
@@ -100,7 +105,10 @@ impl Journal {
         };
         let what = match record {
             Record::Started(_) => return Err("it begins twice"),
-            Record::Completed(done) => ItemKind::Completed(done),
+            Record::Completed(done) => {
+                self.take_back(&done);
+                ItemKind::Completed(done)
+            }
             Record::CancelRequested(cancel) => ItemKind::Cancel(cancel.reason),
             Record::Paused(_) | Record::Unpaused(_) => {
                 self.paused = matches!(record, Record::Paused(_));
@@ -155,6 +163,7 @@ impl Journal {
             })
             .map(|item| item.ordinal)
             .collect();
+        let mut given_back = VecDeque::new();
         for item in &mut self.items {
             let after = |born: Ordinal| {
                 failures.iter().any(|failure| item.ordinal > *failure && born >= *failure)
@@ -175,10 +184,30 @@ impl Journal {
                 }),
             };
             if void {
+                if let ItemKind::Completed(done) = &item.what
+                    && let Some(value) = taken_signal(done)
+                {
+                    given_back.push_back((done.position.name().to_owned(), value.clone()));
+                }
                 item.void();
             }
         }
+        // Whoever takes one takes the oldest: what is still there was sent after these.
+        given_back.append(&mut self.given_back);
+        self.given_back = given_back;
         self.resumed = Some(points);
+    }
+
+    /// If a signal is taken here, and one of its name was given back, then it is that.
+    fn take_back(&mut self, done: &Completed) {
+        // INVARIANT: those that were given back are asked before the inbox. Values are not compared:
+        // what is sealed may have been sealed again.
+        let at = taken_signal(done).and_then(|_| {
+            self.given_back.iter().position(|(name, _)| name == done.position.name())
+        });
+        if let Some(at) = at {
+            self.given_back.remove(at);
+        }
     }
 
     /// The completions that no resume voided.
@@ -234,6 +263,14 @@ impl Journal {
         }
         machine.live = machine.queue.is_empty() && machine.facts.is_empty();
         machine
+    }
+}
+
+/// The value of the signal that was taken, if it is one: a wait for one can end without.
+fn taken_signal(done: &Completed) -> Option<&Payload> {
+    match &done.outcome {
+        Outcome::Ok(value) if done.kind == Kind::Signal && !value.is_empty() => Some(value),
+        _ => None,
     }
 }
 

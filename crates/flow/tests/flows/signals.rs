@@ -1,10 +1,10 @@
 //! Signals with ids: sent as often as anybody likes, there once.
 
-use resurge_flow::{Ctx, FlowError, FlowResult, FlowsOptions};
+use resurge_flow::{Ctx, FlowError, FlowResult, FlowsOptions, StepError};
 use resurge_store::{ErrorKind, ScanOptions};
 use resurge_testkit::{Call, Fault};
 
-use crate::world::{World, ms, secs};
+use crate::world::{World, ms, ok, secs};
 
 /// Takes words until nobody has sent one for a while.
 async fn collects(ctx: Ctx, (): (), _w: World) -> FlowResult<Vec<String>> {
@@ -160,5 +160,55 @@ fn what_is_sent_after_a_restart_comes_after_what_was_sent_before() {
         run.signal("word", "6").await.unwrap();
         run.unpause().await.unwrap();
         assert_eq!(w.run(run.result()).await.unwrap(), ["1", "2", "3", "4", "5", "6"]);
+    });
+}
+
+/// One fails until it is resumed; beside it, after that, two are taken.
+async fn paid_beside(ctx: Ctx, (): (), w: World) -> FlowResult<(u32, u32, Option<u32>)> {
+    let (failed, paid) = tokio::join!(
+        ctx.step_with("fails", |step| async move {
+            if step.recovering() { ok(()) } else { Err(StepError::permanent("no")) }
+        })
+        .into_future(),
+        async {
+            w.slow(&ctx, "beside", 1000).await?;
+            let first = ctx.signal::<u32>("paid").await?;
+            ok((first, ctx.signal::<u32>("paid").await?))
+        },
+    );
+    failed?;
+    let (first, second) = paid?;
+    Ok((first, second, ctx.signal_within("paid", secs(100)).await?))
+}
+
+#[test]
+fn a_signal_whose_taking_a_resume_voids_is_there_again_once() {
+    let w = World::with(FlowsOptions { evict_after: ms(0), ..FlowsOptions::default() });
+    w.life(async |flows| {
+        let flow = w.register(&flows, "paid", paid_beside);
+        flows.start().await.unwrap();
+        let run = flow.start("r", ()).await.unwrap();
+        run.signal_once("paid", "payment-17", &17_u32).await.unwrap();
+        run.signal("paid", &18_u32).await.unwrap();
+        let error = w.run(run.result()).await.unwrap_err();
+        assert!(matches!(error, FlowError::Failed { .. }), "{error}");
+    });
+    w.life(async |flows| {
+        w.register(&flows, "paid", paid_beside);
+        flows.start().await.unwrap();
+        let run = flows.run::<(u32, u32, Option<u32>)>("r").resume().await.unwrap();
+        run.signal_once("paid", "payment-17", &17_u32).await.unwrap();
+        w.pass(secs(10)).await;
+        assert_eq!(w.effects.of("beside"), 1);
+    });
+    // Taken once more, and it waits for a third one: they are not given back again.
+    w.life(async |flows| {
+        let flow = w.register(&flows, "paid", paid_beside);
+        flows.start().await.unwrap();
+        let run = flow.run("r");
+        run.signal_once("paid", "payment-17", &17_u32).await.unwrap();
+        assert_eq!(w.run(run.result()).await.unwrap(), (17, 18, None));
+        let report = flows.verify("r", &flows.history("r").await.unwrap()).await.unwrap();
+        assert_eq!(report.same_end, Some(true));
     });
 }
