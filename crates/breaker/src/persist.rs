@@ -1,5 +1,6 @@
 //! Keeps the newest state of a circuit in a store: coalescing, off the call path, tried again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ impl Shared {
             queue.driver = true;
             drop(queue);
             // Dropped unpolled where the runtime is gone.
-            persist.runtime.spawn(drive(Driver { shared: me, done: false, telling: false }));
+            persist.runtime.spawn(drive(Driver { shared: me, done: false }));
         }
     }
 
@@ -151,8 +152,14 @@ struct Driver {
     shared: Arc<Shared>,
     /// It ended by itself.
     done: bool,
-    /// Others are being told.
-    telling: bool,
+}
+
+impl Driver {
+    /// A hook that panics ends no more than itself: not the pause after an error, nor the news of it.
+    fn tell(&self, tell: impl FnOnce(&Shared)) {
+        // The panic was reported where it happened.
+        drop(catch_unwind(AssertUnwindSafe(|| tell(&self.shared))));
+    }
 }
 
 impl Drop for Driver {
@@ -160,11 +167,6 @@ impl Drop for Driver {
         let Some(persist) = self.shared.persist.as_ref().filter(|_| !self.done) else { return };
         let mut queue = persist.queue.lock();
         queue.driver = false;
-        if self.telling {
-            // A hook panicked; another task goes on.
-            drop(queue);
-            return self.shared.persist_later();
-        }
         let gone = || StoreError::closed("the runtime that persists breakers is gone");
         queue.ended.get_or_insert_with(gone);
         drop(queue);
@@ -201,9 +203,7 @@ async fn drive(mut driver: Driver) {
             Ok(_) => {
                 persist.reached(number);
                 wait = FIRST_WAIT;
-                driver.telling = true;
-                shared.emit(BreakerEvent::Persisted { number });
-                driver.telling = false;
+                driver.tell(|shared| shared.emit(BreakerEvent::Persisted { number }));
             }
             Err(error) => {
                 let ends = matches!(error.kind(), ErrorKind::Closed | ErrorKind::Invalid);
@@ -214,9 +214,7 @@ async fn drive(mut driver: Driver) {
                     queue.ended = Some(error.clone());
                 }
                 persist.lost();
-                driver.telling = true;
-                shared.store_failed(&error);
-                driver.telling = false;
+                driver.tell(|shared| shared.store_failed(&error));
                 if ends {
                     return persist.settled.notify_waiters();
                 }

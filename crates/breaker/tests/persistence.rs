@@ -6,7 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use resurge_breaker::{
@@ -632,4 +635,56 @@ async fn a_hook_that_panics_does_not_end_persisting() {
     breaker.set_mode(Mode::ForcedOpen);
     breaker.flush().await.unwrap();
     assert_eq!(open(&store).await.mode(), Mode::ForcedOpen);
+}
+
+/// A breaker whose hook panics when it hears that the store failed.
+async fn panicking(store: &Store) -> Breaker {
+    let hook = |event: &BreakerEvent| {
+        assert!(!matches!(event, BreakerEvent::StoreFailed(_)), "on purpose");
+    };
+    Breaker::builder("db").config(config()).on_event(hook).open(store).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_leaves_nobody_waiting_for_a_closed_store() {
+    let faults = FaultStore::new(MemoryStore::in_memory());
+    let store = Store::new(faults.clone()).with_clock(VirtualClock::new());
+    let breaker = panicking(&store).await;
+    faults.fail(Call::Commit, 1, Fault::before(ErrorKind::Closed).poisoning());
+    breaker.trip("");
+    let mut flushed = pin!(breaker.flush());
+    for _ in 0..1_000 {
+        if let Poll::Ready(flushed) = flushed.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            assert_eq!(flushed.unwrap_err().kind(), ErrorKind::Closed);
+            return;
+        }
+        yield_now().await;
+    }
+    panic!("it waits for ever");
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_does_not_take_the_pause_after_an_error_away() {
+    let clock = VirtualClock::new();
+    let faults = FaultStore::new(MemoryStore::in_memory());
+    let store = Store::new(faults.clone()).with_clock(clock.clone());
+    let breaker = panicking(&store).await;
+    for n in 1..=3 {
+        faults.fail(Call::Commit, n, Fault::before(ErrorKind::Unavailable));
+    }
+    breaker.trip("");
+    for commits in 1..=3 {
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+        assert_eq!(faults.calls(Call::Commit), commits);
+        // Longer each time.
+        clock.advance(Duration::from_millis((100 << (commits - 1)) - 1));
+        yield_now().await;
+        assert_eq!(faults.calls(Call::Commit), commits);
+        clock.advance(Duration::from_millis(1));
+    }
+    breaker.flush().await.unwrap();
+    assert_eq!(open(&store).await.state(), State::Open);
 }
