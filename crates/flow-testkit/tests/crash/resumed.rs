@@ -257,3 +257,46 @@ fn a_signal_whose_taking_a_resume_voids_is_there_again_whatever_crashes() {
         Ok(result)
     });
 }
+
+/// A part that fails in time, is too slow when it is done again, and then is done in time.
+async fn fails_in_time(ctx: Ctx, effects: Effects, clock: VirtualClock) -> FlowResult<u32> {
+    let part = ctx.process("part", |ctx| async move {
+        ctx.step("quick", || async { Step::Ok(effects.ran("quick").min(1)) }).await?;
+        ctx.step_with("load", |_| {
+            let (ctx, effects, clock) = (ctx.clone(), effects.clone(), clock.clone());
+            async move {
+                effects.ran("load");
+                let failed: bool = ctx.get("failed")?.unwrap_or(false);
+                if !failed {
+                    ctx.set("failed", &true)?;
+                    return Err(StepError::permanent("no"));
+                }
+                let slow = effects.count("slow") == 0;
+                if slow {
+                    effects.ran("slow");
+                    clock.sleep(1000 * HOUR).await;
+                }
+                Ok(7)
+            }
+        })
+        .await
+    });
+    ctx.time_limit("limit", 20 * HOUR, part).await
+}
+
+#[test]
+fn a_part_that_failed_in_time_has_a_limit_again_whatever_crashes() {
+    enumerate("fails-in-time", 2, |life: Life| async move {
+        let (effects, clock) = (life.effects().clone(), life.clock().clone());
+        let code = move |ctx, ()| fails_in_time(ctx, effects.clone(), clock.clone());
+        let flow = life.flows().register("fails-in-time", code)?;
+        life.start().await?;
+        let begun = life.clock().now();
+        let run = life.begin(&flow, "run", ()).await?;
+        let result = life.finish_resuming(&run, 2).await?;
+        assert_eq!(result, 7);
+        // Nobody waited for what was given up.
+        assert!(life.clock().now().saturating_since(begun) < 100 * HOUR);
+        Ok(result.to_string())
+    });
+}
