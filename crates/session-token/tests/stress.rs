@@ -253,14 +253,28 @@ async fn all_policies(
     (taken, saved)
 }
 
+/// Repeated until there was more than `enough` of both: who wins is for the scheduler to say.
+async fn until(
+    mut open: impl AsyncFnMut() -> (Store, VirtualClock),
+    repeats: u64,
+    enough: u64,
+) -> (u64, u64) {
+    let (mut taken, mut saved, mut done) = (0, 0, 0);
+    while done < repeats || taken <= enough || saved <= enough {
+        let (t, s) = all_policies(&mut open, 1).await;
+        (taken, saved, done) = (taken + t, saved + s, done + 1);
+        assert!(done < 25 * repeats, "{taken} taken over, {saved} saved");
+    }
+    (taken, saved)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_saves_over_a_new_owner_and_nothing_comes_back() {
     let open = async || {
         let clock = VirtualClock::new();
         (Store::new(MemoryStore::in_memory()).with_clock(clock.clone()), clock)
     };
-    let (taken, saved) = all_policies(open, 40).await;
-    assert!(taken > 500 && saved > 500, "{taken} taken over, {saved} saved");
+    let (taken, saved) = until(open, 40, 500).await;
     evidence(
         "session-stress",
         &format!("{taken} recoveries and {saved} saves at once, 0 impossible"),
@@ -271,18 +285,12 @@ async fn nobody_saves_over_a_new_owner_and_nothing_comes_back() {
 async fn the_same_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut n = 0;
-    let mut open = async || {
+    let open = async || {
         n += 1;
         let clock = VirtualClock::new();
         let path = dir.path().join(n.to_string());
         let (sled, _) = SledStore::open(path, SledOptions::new()).await.unwrap();
         (Store::new(sled).with_clock(clock.clone()), clock)
     };
-    // Who wins is for the scheduler to say.
-    let (mut taken, mut saved, mut rounds) = (0, 0, 0);
-    while rounds < 2 || taken <= 20 || saved <= 20 {
-        let (t, s) = all_policies(&mut open, 1).await;
-        (taken, saved, rounds) = (taken + t, saved + s, rounds + 1);
-        assert!(rounds < 50, "{taken} taken over, {saved} saved");
-    }
+    until(open, 2, 20).await;
 }
