@@ -58,7 +58,7 @@ impl StepInfo {
         self.body.recovering
     }
 
-    /// True for a [deferred](Step::deferred) step.
+    /// True for a [deferred](crate::Step::deferred) step.
     pub fn deferred(&self) -> bool {
         self.body.deferred
     }
